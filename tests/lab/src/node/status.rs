@@ -1,0 +1,474 @@
+//! A pod's status from what its containers do: phase, conditions and container statuses as the kubelet computes them.
+//!
+//! Rules and messages follow `pkg/kubelet/status/generate.go` of Kubernetes. A terminating pod stays Ready for as long
+//! as its containers serve: it is the endpoint slice that says `ready: false, serving: true` of it.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{
+        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+        HostIP, Pod, PodCondition, PodIP, PodStatus,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit status; 128 and the signal's number where a signal ended it.
+    pub code: i32,
+    /// `Completed`, `Error` or what the node did to it.
+    pub reason: String,
+    /// For people; may be empty.
+    pub message: String,
+}
+
+impl Exit {
+    /// An end by itself.
+    pub fn with_code(code: i32) -> Self {
+        let reason = if code == 0 { "Completed" } else { "Error" };
+        Self { code, reason: reason.to_owned(), message: String::new() }
+    }
+}
+
+/// What a container is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Not running; may have run before.
+    Waiting {
+        /// One word.
+        reason: String,
+        /// For people.
+        message: String,
+    },
+    /// Running.
+    Running {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Ended.
+    Terminated {
+        /// How.
+        exit: Exit,
+        /// From when.
+        since: Timestamp,
+        /// Until when.
+        until: Timestamp,
+    },
+}
+
+/// Which part a container has in its pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// An init container that runs to completion.
+    Init,
+    /// An init container with `restartPolicy: Always`.
+    Sidecar,
+    /// A regular container.
+    Main,
+}
+
+/// One container as its node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerView {
+    /// Its name.
+    pub name: String,
+    /// Its image, as written.
+    pub image: String,
+    /// Its part in the pod.
+    pub role: Role,
+    /// What it is doing.
+    pub state: State,
+    /// How it ended last, if it was started again since.
+    pub last: Option<State>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Whether its startup probe, if it has one, has succeeded.
+    pub started: bool,
+    /// Whether its readiness probe, if it has one, says so.
+    pub ready: bool,
+}
+
+impl ContainerView {
+    fn is_running(&self) -> bool {
+        matches!(self.state, State::Running { .. })
+    }
+
+    fn exit(&self) -> Option<&Exit> {
+        match &self.state {
+            State::Terminated { exit, .. } => Some(exit),
+            _ => None,
+        }
+    }
+
+    /// Whether the containers after it may start.
+    pub fn is_initialized(&self) -> bool {
+        match self.role {
+            Role::Init => self.exit().is_some_and(|exit| exit.code == 0),
+            Role::Sidecar => self.is_running() && self.started,
+            Role::Main => true,
+        }
+    }
+
+    /// Whether it counts as ready.
+    pub fn is_ready(&self) -> bool {
+        match self.role {
+            Role::Init => self.is_initialized(),
+            Role::Sidecar | Role::Main => self.is_running() && self.started && self.ready,
+        }
+    }
+}
+
+/// What the node knows about a pod beside its object.
+#[derive(Debug, Clone)]
+pub struct Observed<'a> {
+    /// All containers: init containers in order, then the others.
+    pub containers: &'a [ContainerView],
+    /// The pod's address, once it has one.
+    pub pod_ip: Option<Ipv4Addr>,
+    /// The node's address.
+    pub host_ip: Ipv4Addr,
+    /// When the node saw the pod first.
+    pub start: Timestamp,
+    /// Whether every container was stopped for good because the pod is being deleted.
+    pub stopped: bool,
+}
+
+/// Computes the status. Conditions of others are left out: a strategic merge keeps them.
+pub fn compute(pod: &Pod, observed: &Observed, now: Timestamp) -> PodStatus {
+    let phase = phase(pod, observed);
+    let addresses: Vec<_> = observed.pod_ip.iter().map(|ip| PodIP { ip: ip.to_string() }).collect();
+    let host = observed.host_ip.to_string();
+    let statuses = |roles: &[Role]| -> Option<Vec<_>> {
+        let chosen = observed.containers.iter().filter(|c| roles.contains(&c.role));
+        Some(chosen.map(|c| container_status(pod, c)).collect()).filter(|list: &Vec<_>| !list.is_empty())
+    };
+    PodStatus {
+        conditions: Some(conditions(pod, observed, phase, now)),
+        container_statuses: statuses(&[Role::Main]),
+        init_container_statuses: statuses(&[Role::Init, Role::Sidecar]),
+        host_ip: Some(host.clone()),
+        host_ips: Some(vec![HostIP { ip: host }]),
+        phase: Some(phase.to_owned()),
+        pod_ip: addresses.first().map(|a| a.ip.clone()),
+        pod_ips: Some(addresses).filter(|list| !list.is_empty()),
+        start_time: Some(Time(observed.start)),
+        ..PodStatus::default()
+    }
+}
+
+fn restart_policy(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).unwrap_or("Always")
+}
+
+/// Whether a container that ended with this code is started again.
+pub fn restarts(pod: &Pod, role: Role, code: i32) -> bool {
+    match (role, restart_policy(pod)) {
+        (Role::Sidecar, _) | (Role::Main, "Always") => true,
+        (_, "Never") | (Role::Init, _) if code == 0 => false,
+        (_, "Never") => false,
+        _ => code != 0,
+    }
+}
+
+fn phase(pod: &Pod, observed: &Observed) -> &'static str {
+    let main = || observed.containers.iter().filter(|c| c.role == Role::Main);
+    let failed_for_good = |c: &&ContainerView| c.exit().is_some_and(|e| !restarts(pod, c.role, e.code) && e.code != 0);
+    let of_ended = || if main().all(|c| c.exit().is_some_and(|e| e.code == 0)) { "Succeeded" } else { "Failed" };
+    if observed.stopped {
+        return of_ended();
+    }
+    if observed.containers.iter().filter(|c| c.role == Role::Init).any(|c| failed_for_good(&c)) {
+        return "Failed";
+    }
+    let never_ran = |c: &ContainerView| matches!(c.state, State::Waiting { .. }) && c.last.is_none();
+    if main().any(never_ran) {
+        return "Pending";
+    }
+    let over = main().all(|c| c.exit().is_some_and(|e| !restarts(pod, Role::Main, e.code)));
+    if over { of_ended() } else { "Running" }
+}
+
+fn conditions(pod: &Pod, observed: &Observed, phase: &str, now: Timestamp) -> Vec<PodCondition> {
+    let containers_ready = containers_ready(observed, phase);
+    let ready = match &containers_ready {
+        Verdict { status: true, .. } => gates_open(pod),
+        no => no.clone(),
+    };
+    let placed = Verdict::from(observed.pod_ip.is_some());
+    [
+        ("PodReadyToStartContainers", placed),
+        ("Initialized", initialized(observed)),
+        ("ContainersReady", containers_ready),
+        ("Ready", ready),
+    ]
+    .into_iter()
+    .map(|(type_, verdict)| condition(pod, type_, verdict, now))
+    .collect()
+}
+
+#[derive(Debug, Clone)]
+struct Verdict {
+    status: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl From<bool> for Verdict {
+    fn from(status: bool) -> Self {
+        Self { status, reason: None, message: None }
+    }
+}
+
+impl Verdict {
+    fn no(reason: &'static str, message: String) -> Self {
+        Self { status: false, reason: Some(reason), message: Some(message).filter(|m| !m.is_empty()) }
+    }
+}
+
+fn containers_ready(observed: &Observed, phase: &str) -> Verdict {
+    match phase {
+        "Succeeded" => return Verdict::no("PodCompleted", String::new()),
+        "Failed" => return Verdict::no("PodFailed", String::new()),
+        _ => {}
+    }
+    // A sidecar counts like a regular container; an init container that ran to completion does not.
+    let unready: Vec<_> =
+        observed.containers.iter().filter(|c| c.role != Role::Init && !c.is_ready()).map(|c| c.name.as_str()).collect();
+    if unready.is_empty() {
+        return true.into();
+    }
+    Verdict::no("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))
+}
+
+fn initialized(observed: &Observed) -> Verdict {
+    let main_ran = observed
+        .containers
+        .iter()
+        .any(|c| c.role == Role::Main && (c.last.is_some() || !matches!(c.state, State::Waiting { .. })));
+    let incomplete: Vec<_> =
+        observed.containers.iter().filter(|c| !c.is_initialized()).map(|c| c.name.as_str()).collect();
+    if main_ran || incomplete.is_empty() {
+        return true.into();
+    }
+    Verdict::no("ContainersNotInitialized", format!("containers with incomplete status: [{}]", incomplete.join(" ")))
+}
+
+fn gates_open(pod: &Pod) -> Verdict {
+    let conditions: BTreeMap<_, _> = pod
+        .status
+        .iter()
+        .flat_map(|s| s.conditions.iter().flatten())
+        .map(|c| (c.type_.as_str(), c.status.as_str()))
+        .collect();
+    let gates = pod.spec.iter().flat_map(|s| s.readiness_gates.iter().flatten());
+    let closed: Vec<_> = gates
+        .filter_map(|gate| match conditions.get(gate.condition_type.as_str()) {
+            Some(&"True") => None,
+            Some(status) => Some(format!(
+                "the status of pod readiness gate \"{}\" is not \"True\", but {status}",
+                gate.condition_type
+            )),
+            None => Some(format!(
+                "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                gate.condition_type
+            )),
+        })
+        .collect();
+    if closed.is_empty() { true.into() } else { Verdict::no("ReadinessGatesNotReady", closed.join(", ")) }
+}
+
+fn condition(pod: &Pod, type_: &str, verdict: Verdict, now: Timestamp) -> PodCondition {
+    let status = if verdict.status { "True" } else { "False" };
+    let before =
+        pod.status.iter().flat_map(|s| s.conditions.iter().flatten()).find(|c| c.type_ == type_ && c.status == status);
+    PodCondition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.map(str::to_owned),
+        message: verdict.message,
+        last_transition_time: before.and_then(|c| c.last_transition_time.clone()).or(Some(Time(now))),
+        ..PodCondition::default()
+    }
+}
+
+fn container_status(pod: &Pod, view: &ContainerView) -> ContainerStatus {
+    let id = format!("lab://{}/{}/{}", pod.metadata.uid.as_deref().unwrap_or_default(), view.name, view.restarts);
+    let never_ran = matches!(view.state, State::Waiting { .. }) && view.last.is_none();
+    ContainerStatus {
+        name: view.name.clone(),
+        image: view.image.clone(),
+        image_id: format!("lab://{}", view.image),
+        container_id: (!never_ran).then(|| id.clone()),
+        ready: view.is_ready(),
+        restart_count: i32::try_from(view.restarts).unwrap_or(i32::MAX),
+        started: Some(view.is_running() && view.started),
+        state: Some(container_state(&view.state, &id)),
+        last_state: view.last.as_ref().map(|state| container_state(state, &id)),
+        ..ContainerStatus::default()
+    }
+}
+
+fn container_state(state: &State, id: &str) -> ContainerState {
+    match state {
+        State::Waiting { reason, message } => ContainerState {
+            waiting: Some(ContainerStateWaiting {
+                reason: Some(reason.clone()),
+                message: Some(message.clone()).filter(|m| !m.is_empty()),
+            }),
+            ..ContainerState::default()
+        },
+        State::Running { since } => ContainerState {
+            running: Some(ContainerStateRunning { started_at: Some(Time(*since)) }),
+            ..ContainerState::default()
+        },
+        State::Terminated { exit, since, until } => ContainerState {
+            terminated: Some(ContainerStateTerminated {
+                exit_code: exit.code,
+                reason: Some(exit.reason.clone()),
+                message: Some(exit.message.clone()).filter(|m| !m.is_empty()),
+                started_at: Some(Time(*since)),
+                finished_at: Some(Time(*until)),
+                container_id: Some(id.to_owned()),
+                ..ContainerStateTerminated::default()
+            }),
+            ..ContainerState::default()
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn pod(restart_policy: &str, gate: Option<&str>) -> Pod {
+        let conditions: Vec<_> =
+            gate.iter().map(|status| json!({"type": "example.com/gate", "status": status})).collect();
+        serde_json::from_value(json!({
+            "metadata": {"name": "p", "uid": "u"},
+            "spec": {"containers": [], "restartPolicy": restart_policy,
+                     "readinessGates": [{"conditionType": "example.com/gate"}]},
+            "status": {"conditions": conditions},
+        }))
+        .expect("a pod")
+    }
+
+    fn running(name: &str, role: Role, ready: bool) -> ContainerView {
+        let state = State::Running { since: NOW };
+        let (name, image) = (name.to_owned(), "echo".to_owned());
+        ContainerView { name, image, role, state, last: None, restarts: 0, started: true, ready }
+    }
+
+    fn ended(name: &str, role: Role, code: i32) -> ContainerView {
+        let state = State::Terminated { exit: Exit::with_code(code), since: NOW, until: NOW };
+        ContainerView { state, ..running(name, role, false) }
+    }
+
+    fn waiting(name: &str, role: Role) -> ContainerView {
+        let state = State::Waiting { reason: "ContainerCreating".to_owned(), message: String::new() };
+        ContainerView { state, ..running(name, role, false) }
+    }
+
+    fn status_of(pod: &Pod, containers: &[ContainerView], stopped: bool) -> PodStatus {
+        let address = Ipv4Addr::new(192, 168, 11, 7);
+        let observed = Observed { containers, pod_ip: Some(address), host_ip: address, start: NOW, stopped };
+        compute(pod, &observed, NOW)
+    }
+
+    fn condition_of(status: &PodStatus, type_: &str) -> (bool, String) {
+        let all = status.conditions.as_ref().expect("conditions");
+        let found = all.iter().find(|c| c.type_ == type_).expect("the condition");
+        (found.status == "True", found.reason.clone().unwrap_or_default())
+    }
+
+    #[test]
+    fn ready_needs_every_container_and_every_readiness_gate() {
+        let (good, bad) = ([running("a", Role::Main, true)], [running("a", Role::Main, false)]);
+        let cases = [
+            (&good, None, false, "ReadinessGatesNotReady"),
+            (&good, Some("False"), false, "ReadinessGatesNotReady"),
+            (&good, Some("True"), true, ""),
+            (&bad, Some("True"), false, "ContainersNotReady"),
+        ];
+        for (containers, gate, ready, reason) in cases {
+            let status = status_of(&pod("Always", gate), containers, false);
+            assert_eq!(condition_of(&status, "Ready"), (ready, reason.to_owned()), "gate {gate:?}");
+            assert_eq!(condition_of(&status, "ContainersReady").0, containers[0].ready);
+        }
+    }
+
+    #[test]
+    fn deletion_alone_does_not_make_a_serving_pod_unready() {
+        let mut pod = pod("Always", Some("True"));
+        pod.metadata.deletion_timestamp = Some(Time(NOW));
+        assert!(condition_of(&status_of(&pod, &[running("a", Role::Main, true)], false), "Ready").0);
+        let stopped = status_of(&pod, &[ended("a", Role::Main, 0)], true);
+        assert_eq!(condition_of(&stopped, "Ready"), (false, "PodCompleted".to_owned()));
+    }
+
+    #[test]
+    fn phase_follows_containers_and_restart_policy() {
+        use Role::{Init, Main, Sidecar};
+        let crashed = ContainerView { last: Some(ended("a", Main, 1).state), ..waiting("a", Main) };
+        let cases: [(&str, Vec<ContainerView>, &str); 11] = [
+            ("Always", vec![waiting("a", Main)], "Pending"),
+            ("Always", vec![running("i", Init, false), waiting("a", Main)], "Pending"),
+            ("Always", vec![ended("i", Init, 0), running("a", Main, false)], "Running"),
+            ("Always", vec![ended("a", Main, 0)], "Running"),
+            ("Always", vec![crashed], "Running"),
+            ("OnFailure", vec![ended("a", Main, 1)], "Running"),
+            ("OnFailure", vec![ended("a", Main, 0)], "Succeeded"),
+            ("Never", vec![ended("a", Main, 0), running("b", Main, true)], "Running"),
+            ("Never", vec![ended("a", Main, 0), ended("b", Main, 3)], "Failed"),
+            ("Never", vec![ended("i", Init, 1), waiting("a", Main)], "Failed"),
+            ("Never", vec![running("s", Sidecar, true), ended("a", Main, 0)], "Succeeded"),
+        ];
+        for (n, (policy, containers, phase)) in cases.into_iter().enumerate() {
+            let status = status_of(&pod(policy, None), &containers, false);
+            assert_eq!(status.phase.as_deref(), Some(phase), "case {n}");
+        }
+    }
+
+    #[test]
+    fn containers_wait_for_init_containers_and_started_sidecars() {
+        let cases = [
+            (vec![running("i", Role::Init, false), waiting("a", Role::Main)], false),
+            (vec![ended("i", Role::Init, 1), waiting("a", Role::Main)], false),
+            (vec![ended("i", Role::Init, 0), waiting("a", Role::Main)], true),
+            (vec![running("s", Role::Sidecar, false), waiting("a", Role::Main)], true),
+            (vec![waiting("s", Role::Sidecar), waiting("a", Role::Main)], false),
+        ];
+        for (n, (containers, done)) in cases.into_iter().enumerate() {
+            let status = status_of(&pod("Always", None), &containers, false);
+            assert_eq!(condition_of(&status, "Initialized").0, done, "case {n}");
+        }
+    }
+
+    #[test]
+    fn transition_time_moves_only_with_the_status() {
+        let before = Timestamp::UNIX_EPOCH;
+        let later = before + jiff::SignedDuration::from_secs(60);
+        let mut pod = pod("Always", Some("True"));
+        pod.status = Some(status_of(&pod, &[running("a", Role::Main, true)], false));
+        let address = Ipv4Addr::LOCALHOST;
+        for (ready, moved) in [(true, false), (false, true)] {
+            let containers = [running("a", Role::Main, ready)];
+            let observed = Observed {
+                containers: &containers,
+                pod_ip: Some(address),
+                host_ip: address,
+                start: NOW,
+                stopped: false,
+            };
+            let status = compute(&pod, &observed, later);
+            let time = status.conditions.expect("conditions")[2].last_transition_time.clone().expect("a time").0;
+            assert_eq!(time == later, moved, "ContainersReady is {ready}");
+        }
+    }
+}
