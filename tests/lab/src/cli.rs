@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{ffi::OsString, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, fmt::Write as _, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -169,7 +169,7 @@ What runs in a pod:
 "
     .to_owned();
     for behaviour in Behaviour::TABLE {
-        text += &format!("  {:<18}{:<28}{}\n", behaviour.image, behaviour.example, behaviour.effect);
+        let _ = writeln!(text, "  {:<18}{:<28}{}", behaviour.image, behaviour.example, behaviour.effect);
     }
     text += "
 Examples:

@@ -48,7 +48,7 @@ impl Pool {
             .map(|(_, address)| address)
             .or_else(|| self.fresh())
             .or_else(|| self.cooled(now))
-            .ok_or_else(|| Exhausted { subnet: self.subnet, used: self.used.len(), cooling: self.freed.len() })?;
+            .ok_or(Exhausted { subnet: self.subnet, used: self.used.len(), cooling: self.freed.len() })?;
         self.used.insert(address);
         Ok(address)
     }

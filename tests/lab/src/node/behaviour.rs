@@ -56,11 +56,7 @@ impl Behaviour {
             default: "tcp",
             example: "LAB_PROTOCOL=tcp",
             effect: "sends every byte back instead of speaking HTTP",
-            set: |conduct, text| match text {
-                "tcp" => Some(conduct.raw = true),
-                "http" => Some(conduct.raw = false),
-                _ => None,
-            },
+            set: |conduct, text| either(text, "tcp", "http").map(|raw| conduct.raw = raw),
         },
         Self {
             image: "proxy-protocol",
@@ -68,11 +64,7 @@ impl Behaviour {
             default: "v2",
             example: "LAB_PROXY_PROTOCOL=v2",
             effect: "requires a PROXY protocol v2 header and answers with the client that it names",
-            set: |conduct, text| match text {
-                "v2" => Some(conduct.proxy_protocol = true),
-                "off" => Some(conduct.proxy_protocol = false),
-                _ => None,
-            },
+            set: |conduct, text| either(text, "v2", "off").map(|on| conduct.proxy_protocol = on),
         },
         Self {
             image: "short-lived",
@@ -91,6 +83,10 @@ impl Behaviour {
             set: |conduct, text| parse_duration(text).map(|d| conduct.stop_delay = d),
         },
     ];
+}
+
+fn either(text: &str, yes: &str, no: &str) -> Option<bool> {
+    (text == yes || text == no).then_some(text == yes)
 }
 
 /// How one container of the echo server behaves. Times are of the lab's clock.

@@ -164,9 +164,10 @@ impl Echo {
         request: Request<Incoming>,
         client: SocketAddr,
     ) -> Result<Response<Full<Bytes>>, Infallible> {
-        self.wait(self.conduct.response_delay).await;
         let (head, body) = request.into_parts();
-        let (status, text) = match Limited::new(body, BODY_LIMIT).collect().await {
+        let body = Limited::new(body, BODY_LIMIT).collect().await;
+        self.wait(self.conduct.response_delay).await;
+        let (status, text) = match body {
             Err(_) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is not readable or above {BODY_LIMIT} bytes\n"))
             }
@@ -305,13 +306,15 @@ mod tests {
 
     #[tokio::test]
     async fn terminating_server_finishes_what_is_in_flight_and_accepts_no_more() {
-        let conduct = Conduct { response_delay: Duration::from_millis(200), ..Conduct::default() };
-        let (address, stop, task) = start(conduct).await;
+        let (address, stop, task) = start(Conduct::default()).await;
         let mut stream = connect(address).await;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("send");
+        let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.expect("send");
+        let mut interim = [0; 25];
+        stream.read_exact(&mut interim).await.expect("the request is being read");
+        assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
         stop.terminate.cancel();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.expect("the answer, then the end of the connection");
+        let text = exchange(&mut stream, "hi").await;
         assert!(text.starts_with("HTTP/1.1 200") && text.contains("connection: close"), "{text}");
         assert_eq!(task.await.expect("no panic").code, 0);
         TcpStream::connect(address).await.expect_err("nobody listens");

@@ -151,11 +151,9 @@ fn from_sources(pod: &Pod, container: &Container, lookup: &impl Lookup) -> Resul
         if let Some(wanted) = &source.secret_ref {
             match lookup.secret(namespace, &wanted.name) {
                 Some(secret) => {
-                    found.extend(
-                        secret.data.iter().flatten().map(|(key, value)| {
-                            (format!("{prefix}{key}"), String::from_utf8_lossy(&value.0).into_owned())
-                        }),
-                    )
+                    found.extend(secret.data.iter().flatten().map(|(key, value)| {
+                        (format!("{prefix}{key}"), String::from_utf8_lossy(&value.0).into_owned())
+                    }));
                 }
                 None if wanted.optional != Some(true) => return Err(missing("secret", &wanted.name)),
                 None => {}
@@ -224,7 +222,7 @@ mod tests {
     impl Lookup for Objects {
         fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Secret>> {
             let secret = json!({"data": {"password": "czNjcmV0"}});
-            ((namespace, name) == ("web", "db")).then(|| serde_json::from_value(secret).expect("a secret"))
+            ((namespace, name) == ("web", "db")).then(|| Arc::new(serde_json::from_value(secret).expect("a secret")))
         }
 
         fn config_map(&self, _: &str, _: &str) -> Option<Arc<ConfigMap>> {

@@ -86,7 +86,9 @@ impl Workers {
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
                 let missed: Vec<_> = self.updates.keys().filter(|uid| !listed.contains(uid)).cloned().collect();
-                missed.iter().for_each(|uid| self.gone(uid));
+                for uid in &missed {
+                    self.gone(uid);
+                }
             }
         }
     }

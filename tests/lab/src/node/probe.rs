@@ -83,7 +83,7 @@ impl Tracker {
 /// time, at most five minutes.
 pub fn restart_delay(restarts: u32) -> Duration {
     const FIRST: Duration = Duration::from_secs(10);
-    const MOST: Duration = Duration::from_secs(300);
+    const MOST: Duration = Duration::from_mins(5);
     match restarts.checked_sub(2) {
         None => Duration::ZERO,
         Some(n) => FIRST.saturating_mul(1_u32.checked_shl(n).unwrap_or(u32::MAX)).min(MOST),

@@ -230,12 +230,12 @@ mod tests {
     impl Lookup for Objects {
         fn secret(&self, _: &str, name: &str) -> Option<Arc<Secret>> {
             let secret = json!({"data": {"tls.crt": "Yw==", "tls.key": "aw=="}});
-            (name == "tls").then(|| serde_json::from_value(secret).expect("a secret"))
+            (name == "tls").then(|| Arc::new(serde_json::from_value(secret).expect("a secret")))
         }
 
         fn config_map(&self, _: &str, name: &str) -> Option<Arc<ConfigMap>> {
             let map = json!({"data": {"ca.crt": "ca"}});
-            (name == "root").then(|| serde_json::from_value(map).expect("a config map"))
+            (name == "root").then(|| Arc::new(serde_json::from_value(map).expect("a config map")))
         }
     }
 

@@ -1,6 +1,6 @@
 //! Starting containers: which are due, and what each is made of.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
@@ -20,7 +20,7 @@ use crate::node::{
 };
 
 /// A container that ran this long begins its restart delays anew.
-const STEADY: Duration = Duration::from_secs(600);
+const STEADY: Duration = Duration::from_mins(10);
 
 /// Why a container cannot be started as it is written.
 #[derive(Debug, thiserror::Error)]
@@ -174,8 +174,7 @@ impl Worker {
             return Ok(Runtime::Nothing);
         }
         let (container, place) = (&slot.container, self.place());
-        let variables =
-            environment::variables(&self.pod, container, place, &Default::default(), &*self.machine.sources)?;
+        let variables = environment::variables(&self.pod, container, place, &BTreeMap::new(), &*self.machine.sources)?;
         let ports = container.ports.iter().flatten().filter(|p| p.protocol.as_deref().is_none_or(|p| p == "TCP"));
         Ok(Runtime::Echo(Box::new(Echo {
             pod: self.pod.name_any(),
