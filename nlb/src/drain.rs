@@ -100,39 +100,101 @@ pub struct Hooked {
     pub sleeps: Option<i64>,
 }
 
+/// What of a container decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerFacts<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Whether it is an init container that runs as long as the pod does. Without meaning for other containers.
+    pub restarts_always: bool,
+    /// What it does before it is stopped.
+    pub pre_stop: PreStop,
+}
+
+/// What a container does before it is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreStop {
+    /// Nothing.
+    None,
+    /// It sleeps for so many seconds.
+    Sleeps(i64),
+    /// Something else.
+    Other,
+}
+
+impl<'a> ContainerFacts<'a> {
+    /// Takes the facts.
+    pub fn of(container: &'a Container) -> Self {
+        let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+        let pre_stop = match hook.map(|hook| hook.sleep.as_ref()) {
+            None => PreStop::None,
+            Some(Some(sleep)) => PreStop::Sleeps(sleep.seconds),
+            Some(None) => PreStop::Other,
+        };
+        Self { name: &container.name, restarts_always: container.restart_policy.as_deref() == Some("Always"), pre_stop }
+    }
+}
+
 /// What a delay of `seconds` makes of a pod; nothing to do if it is 0.
 pub fn plan(spec: &PodSpec, seconds: u32) -> Plan {
+    let containers = spec.containers.iter().map(ContainerFacts::of);
+    let init_containers = spec.init_containers.iter().flatten().map(ContainerFacts::of);
+    plan_of(containers, init_containers, spec.termination_grace_period_seconds, seconds)
+}
+
+/// As [`plan`], from the containers, the init containers and the grace period of a pod.
+pub fn plan_of<'a>(
+    containers: impl IntoIterator<Item = ContainerFacts<'a>>,
+    init_containers: impl IntoIterator<Item = ContainerFacts<'a>>,
+    grace: Option<i64>,
+    seconds: u32,
+) -> Plan {
     if seconds == 0 {
         return Plan::default();
     }
     let mut plan = Plan { sleep: i64::from(seconds), ..Plan::default() };
-    let mut hooked = Vec::new();
-    let mut needs_sleep =
-        |container: &Container| match container.lifecycle.as_ref().and_then(|life| life.pre_stop.as_ref()) {
-            None => true,
-            Some(hook) => {
-                hooked.push(Hooked {
-                    container: container.name.clone(),
-                    sleeps: hook.sleep.as_ref().map(|sleep| sleep.seconds),
-                });
-                false
-            }
+    let mut needs_sleep = |container: &ContainerFacts| {
+        let sleeps = match container.pre_stop {
+            PreStop::None => return true,
+            PreStop::Sleeps(seconds) => Some(seconds),
+            PreStop::Other => None,
         };
-    for (index, container) in spec.containers.iter().enumerate() {
-        if needs_sleep(container) {
-            plan.containers.push(index);
-        }
-    }
-    for (index, container) in spec.init_containers.iter().flatten().enumerate() {
-        if container.restart_policy.as_deref() == Some("Always") && needs_sleep(container) {
-            plan.init_containers.push(index);
-        }
-    }
-    plan.hooked = hooked;
+        plan.hooked.push(Hooked { container: container.name.to_owned(), sleeps });
+        false
+    };
+    let positions = |(index, _)| index;
+    let running =
+        containers.into_iter().enumerate().filter(|(_, container)| needs_sleep(container)).map(positions).collect();
+    let sidecars = init_containers
+        .into_iter()
+        .enumerate()
+        .filter(|(_, container)| container.restarts_always && needs_sleep(container))
+        .map(positions)
+        .collect();
+    (plan.containers, plan.init_containers) = (running, sidecars);
     if !plan.containers.is_empty() || !plan.init_containers.is_empty() {
-        plan.grace = Some(lengthened(spec.termination_grace_period_seconds, seconds));
+        plan.grace = Some(lengthened(grace, seconds));
     }
     plan
+}
+
+/// What is to be said of the containers of a pod that keep their own hooks.
+pub fn warnings(plan: &Plan, grace: Option<i64>, floor: u32) -> Vec<String> {
+    let mut said = Vec::new();
+    for hooked in &plan.hooked {
+        let name = &hooked.container;
+        match hooked.sleeps {
+            None => {
+                said.push(format!("container {name} keeps its own preStop hook; it has to take at least {floor} s"));
+            }
+            Some(sleeps) => {
+                let grace = plan.grace.or(grace);
+                let contradictions = contradictions_of_hook(sleeps, grace, floor);
+                said.extend(contradictions.iter().map(|contradiction| format!("container {name}: {contradiction}")));
+            }
+        }
+    }
+    said
 }
 
 /// A grace period with the delay added. None counts as the API's default; negative ones, which the API takes for 1, do too.

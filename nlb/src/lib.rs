@@ -2,6 +2,8 @@
 //!
 //! - [`annotations`]: the table of every annotation, and how values are read and checked.
 //! - [`service`]: Service to [`service::LoadBalancerSpec`], with everything that is wrong with it.
+//! - [`targetgroupbinding`]: the custom resource, its definition and its rules.
+//! - [`prediction`], [`readiness_gate`]: which gates a pod gets, told before its target groups exist.
 //! - [`names`], [`tags`]: names and tags of AWS resources, exactly as the peer (aws-load-balancer-controller) has them.
 //! - [`drain`]: how long pods serve on after they are told to stop.
 //! - [`settings`]: what the model depends on besides the objects.
@@ -12,7 +14,10 @@
 pub mod annotations;
 pub mod drain;
 pub mod names;
+pub mod prediction;
+pub mod readiness_gate;
 pub mod service;
 pub mod settings;
 pub mod tags;
+pub mod targetgroupbinding;
 pub mod violation;

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::{Scheme, TargetType};
 
@@ -18,13 +19,23 @@ pub enum AddressFamilies {
 }
 
 /// Address family of a target group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AddressFamily {
     /// IPv4.
     Ipv4,
     /// IPv6.
     Ipv6,
+}
+
+impl AddressFamily {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
 }
 
 /// Protocol of a listener or a target group.
