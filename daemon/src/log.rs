@@ -1,6 +1,6 @@
 //! Logs on standard error, as text for people or as JSON lines for machines.
 
-use std::io::{IsTerminal as _, stderr};
+use std::io::stderr;
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -35,7 +35,7 @@ pub fn init(filter: &str, format: Format) -> Result<(), Error> {
     let parsed =
         EnvFilter::try_new(filter).map_err(|e| Error::Filter { filter: filter.to_owned(), reason: e.to_string() })?;
     let registry = tracing_subscriber::registry().with(parsed);
-    let layer = fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
+    let layer = fmt::layer().with_writer(stderr).with_ansi(false);
     match format {
         Format::Text => registry.with(layer).try_init(),
         Format::Json => registry.with(layer.json().flatten_event(true)).try_init(),

@@ -189,11 +189,16 @@ impl Lab {
     }
 }
 
+fn story() -> Result<PathBuf, Error> {
+    demo::write_files().map_err(|e| Error::File("write the story to", PathBuf::from(network::STATE), e))
+}
+
 async fn act(activity: Activity, environment: &BTreeMap<String, OsString>) -> Result<ExitCode, Error> {
     match activity {
         Activity::Command(command) => execute(&command, environment).await,
-        Activity::Demo => Ok(demo::play(environment).await),
+        Activity::Demo => Ok(demo::play(&story()?, environment).await),
         Activity::Shell => {
+            story()?;
             println!("{}", include_str!("greeting.txt"));
             let shell = std::env::var_os("SHELL").unwrap_or_else(|| OsString::from("/bin/sh"));
             execute(&[shell], environment).await
