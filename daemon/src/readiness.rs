@@ -66,6 +66,11 @@ impl Condition {
         self.set(false, missing.into());
     }
 
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.inner.name
+    }
+
     /// Whether it is met.
     pub fn is_met(&self) -> bool {
         self.inner.met.load(Ordering::Acquire)

@@ -98,7 +98,8 @@ impl CachedService {
 
     fn selects(&self, pod: &PodFacts) -> bool {
         let has = |key, value| pod.labels.and_then(|labels| labels.get(key)) == Some(value);
-        self.selector().is_some_and(|selector| !selector.is_empty() && selector.iter().all(|(key, value)| has(key, value)))
+        self.selector()
+            .is_some_and(|selector| !selector.is_empty() && selector.iter().all(|(key, value)| has(key, value)))
     }
 
     fn forwards(&self) -> bool {

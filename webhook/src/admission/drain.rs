@@ -21,12 +21,8 @@ pub(super) fn decide(request: &Request<Pod>, pod: &Pod, snapshot: &Snapshot) -> 
     let seconds = prediction::drain_seconds(&facts, floor, &relevant.services, &relevant.bindings);
     let (containers, init) = (some(spec.containers.as_ref()), some(spec.init_containers.as_ref()));
     let grace = spec.termination_grace_period_seconds;
-    let plan = drain::plan_of(
-        containers.iter().map(Container::facts),
-        init.iter().map(Container::facts),
-        grace,
-        seconds,
-    );
+    let plan =
+        drain::plan_of(containers.iter().map(Container::facts), init.iter().map(Container::facts), grace, seconds);
 
     let mut patch = Builder::default();
     for (list, containers, positions) in

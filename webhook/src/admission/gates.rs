@@ -3,7 +3,11 @@
 use nlb::prediction;
 use serde_json::json;
 
-use super::{Decision, Request, patch::{Builder, Step}, pod::Pod};
+use super::{
+    Decision, Request,
+    patch::{Builder, Step},
+    pod::Pod,
+};
 use crate::snapshot::Snapshot;
 
 const GATES: &str = "readinessGates";

@@ -35,11 +35,7 @@ pub fn denial(kind: &str, namespace: &str, name: &str, violations: &[Violation])
 
 /// The violations that do not deny, as lines of their own.
 pub fn warnings(violations: &[Violation]) -> Vec<String> {
-    violations
-        .iter()
-        .filter(|violation| violation.severity == Severity::Warn)
-        .map(ToString::to_string)
-        .collect()
+    violations.iter().filter(|violation| violation.severity == Severity::Warn).map(ToString::to_string).collect()
 }
 
 /// Makes warnings fit: too long ones are cut, and where there are too many the last line says how many are missing.

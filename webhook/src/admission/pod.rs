@@ -128,10 +128,6 @@ impl Container<'_> {
             Some(Some(sleep)) => PreStop::Sleeps(sleep.seconds),
             Some(None) => PreStop::Other,
         };
-        ContainerFacts {
-            name: &self.name,
-            restarts_always: self.restart_policy.as_deref() == Some("Always"),
-            pre_stop,
-        }
+        ContainerFacts { name: &self.name, restarts_always: self.restart_policy.as_deref() == Some("Always"), pre_stop }
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn decide(pod: &Pod, entropy: u64) -> Decision {
     let mut found = vec![false; wanted.len()];
     let mut patch = Builder::default();
     let mut id = entropy;
-    let lists = pod.spec.as_ref().map(|spec| [("containers", &spec.containers), ("initContainers", &spec.init_containers)]);
+    let lists =
+        pod.spec.as_ref().map(|spec| [("containers", &spec.containers), ("initContainers", &spec.init_containers)]);
     for (list, containers) in lists.into_iter().flatten() {
         for (position, container) in containers.iter().flatten().enumerate() {
             let Some(index) = wanted.iter().position(|name| *name == container.name) else { continue };
@@ -45,7 +46,10 @@ pub(super) fn decide(pod: &Pod, entropy: u64) -> Decision {
         .filter(|(_, found)| !found)
         .map(|(name, _)| {
             let name = nlb::violation::excerpt(name);
-            format!("{}: \"{name}\": is no container of this pod, so nothing gets a QUIC server id for it", keys::QUIC_CONTAINERS)
+            format!(
+                "{}: \"{name}\": is no container of this pod, so nothing gets a QUIC server id for it",
+                keys::QUIC_CONTAINERS
+            )
         })
         .collect();
     Decision { patch: patch.build(), warnings, ..Decision::default() }
