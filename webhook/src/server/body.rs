@@ -102,7 +102,7 @@ impl Memory {
             }
             if rest.is_empty() {
                 // Not more than what is always granted, because a client may promise more than it sends.
-                rest.reserve(expected.unwrap_or_default().clamp(first.len() + data.len(), SMALL));
+                rest.reserve(expected.unwrap_or_default().min(SMALL).max(first.len() + data.len()));
                 rest.extend_from_slice(&first);
             }
             let size = rest.len() + data.len();
