@@ -12,6 +12,7 @@
 #[path = "../../tests/process/api.rs"]
 mod api;
 #[path = "../../tests/server/client.rs"]
+#[expect(dead_code, reason = "tests of the server need more of it")]
 mod client;
 mod hostile;
 #[path = "../../tests/server/kubelet.rs"]
@@ -32,7 +33,7 @@ const POD: &str = include_str!("../../tests/reviews/pod-of-a-replicaset.json");
 const TICKS: f64 = 100.0;
 
 fn services() -> Vec<Value> {
-    let service = |number| {
+    let service = |number: u32| {
         json!({
             "metadata": {"name": format!("web{number}"), "namespace": "team", "uid": number.to_string(), "resourceVersion": "1",
                 "annotations": {"service.beta.kubernetes.io/aws-load-balancer-nlb-target-type": "ip"}},
@@ -45,7 +46,7 @@ fn services() -> Vec<Value> {
 }
 
 fn bindings() -> Vec<Value> {
-    let binding = |number| {
+    let binding = |number: u32| {
         json!({
             "apiVersion": "elbv2.k8s.aws/v1beta1", "kind": "TargetGroupBinding",
             "metadata": {"name": format!("b{number}"), "namespace": "team", "uid": number.to_string(), "resourceVersion": "1"},

@@ -15,7 +15,7 @@ pub const LARGEST: usize = 7 * 1024 * 1024;
 /// Bodies up to this size are always taken: a review of an ordinary pod has a tenth of it.
 const SMALL: usize = 64 * 1024;
 /// What all larger bodies together may take beyond that.
-const ALL: usize = 48 * 1024 * 1024;
+const ALL: usize = 16 * 1024 * 1024;
 /// How long a client may take to send one.
 const DEADLINE: Duration = Duration::from_secs(3);
 
