@@ -1,0 +1,3 @@
+//! The data plane and DNS of the AWS emulator.
+
+pub mod dataplane;
