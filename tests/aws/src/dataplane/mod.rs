@@ -1,5 +1,5 @@
 //! The data plane: listeners, flows and health checks on real sockets.
 
 pub mod dial;
-pub mod proxy_protocol;
+
 pub mod relay;
