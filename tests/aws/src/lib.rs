@@ -1,4 +1,7 @@
-//! The data plane and DNS of the AWS emulator.
+//! The emulator: the rules of [`aws_model`] served over HTTP, sockets and DNS.
 
 pub mod dataplane;
 pub mod dns;
+mod engine;
+
+pub use engine::Engine;
