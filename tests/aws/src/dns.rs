@@ -7,10 +7,14 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
+use aws_model::Resolution;
 use hickory_server::{
     Server,
     net::runtime::Time,
@@ -23,6 +27,8 @@ use hickory_server::{
 };
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
+
+use crate::Engine;
 
 /// A TCP connection that sends no query for this long is closed.
 const IDLE: Duration = Duration::from_secs(30);
@@ -78,6 +84,19 @@ impl<F: Fn(&str) -> Option<Answer> + Send + Sync + 'static> Zone for F {
     fn answer(&self, name: &str) -> Option<Answer> {
         self(name)
     }
+}
+
+/// The names of load balancers, as the model of `engine` knows them. How long they may be cached is real time, and one
+/// second at least.
+pub fn load_balancers(engine: Arc<Engine>) -> Box<dyn Zone> {
+    Box::new(move |name: &str| match engine.with(|model, now| model.resolve(name, now)) {
+        Resolution::Addresses { addresses, ttl } => {
+            let ttl = u32::try_from(engine.real(ttl).as_secs()).unwrap_or(u32::MAX).max(1);
+            Some(Answer::Addresses { addresses, ttl })
+        }
+        Resolution::NoSuchName => Some(Answer::NoSuchName),
+        Resolution::NotOurs => None,
+    })
 }
 
 /// A UDP and a TCP socket on one address: queries wait in them until [`Sockets::serve`].
