@@ -221,3 +221,40 @@ async fn gave_up(client: &TcpStream) {
         let _seen = watched.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::TcpListener, time::timeout};
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.expect("connected"), far.expect("accepted").0)
+    }
+
+    #[tokio::test]
+    async fn client_that_sends_and_waits_has_not_given_up_and_its_bytes_are_still_there() {
+        let (mut client, accepted) = pair().await;
+        for word in [b"one ", b"two "] {
+            client.write_all(word).await.expect("open");
+            assert!(timeout(Duration::from_millis(50), gave_up(&accepted)).await.is_err(), "bytes are no end");
+        }
+        drop(client);
+        timeout(DEADLINE, gave_up(&accepted)).await.expect("the client has closed");
+        let mut bytes = [0; 16];
+        let n = accepted.try_read(&mut bytes).expect("unread bytes");
+        assert_eq!(&bytes[..n], b"one two ");
+    }
+
+    #[tokio::test]
+    async fn client_that_resets_has_given_up() {
+        let (client, accepted) = pair().await;
+        let (resetting, watching) = (async { reset(client) }, timeout(DEADLINE, gave_up(&accepted)));
+        tokio::join!(watching, resetting).0.expect("the client is gone");
+    }
+}

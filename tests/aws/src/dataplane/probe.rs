@@ -88,3 +88,122 @@ fn outcome(error: &io::Error) -> ProbeOutcome {
         _ => ProbeOutcome::Failed(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use aws_model::ProbeId;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+    const NODE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
+
+    fn probe(to: SocketAddrV4, check: Check) -> Probe {
+        Probe { id: ProbeId(1), from: NODE, to, check, timeout: LIMIT, proxy_header: None }
+    }
+
+    fn http(path: &str) -> Check {
+        Check::Http { path: path.to_owned(), host: "127.0.0.99:80".to_owned(), tls: false }
+    }
+
+    async fn listener() -> (TcpListener, SocketAddrV4) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let SocketAddr::V4(at) = listener.local_addr().expect("bound") else { panic!("bound to IPv4") };
+        (listener, at)
+    }
+
+    /// Runs `probe` against a server that reads to the end of a request, answers with `answer` and closes. Gives the
+    /// outcome, the request and who asked.
+    async fn against(probe: &Probe, listener: TcpListener, answer: &[u8]) -> (ProbeOutcome, String, SocketAddr) {
+        let server = async {
+            let (mut stream, from) = listener.accept().await.expect("the probe");
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let n = stream.read_buf(&mut request).await.expect("the probe sends");
+                assert_ne!(n, 0, "closed in the middle of a request");
+            }
+            stream.write_all(answer).await.expect("the probe reads");
+            (String::from_utf8_lossy(&request).into_owned(), from)
+        };
+        let (outcome, (request, from)) = tokio::join!(run(probe, LIMIT), server);
+        (outcome, request, from)
+    }
+
+    #[tokio::test]
+    async fn tcp_check_passes_where_something_listens_and_comes_from_the_nodes_address() {
+        let (listener, at) = listener().await;
+        let probe = probe(at, Check::Tcp);
+        let (outcome, accepted) = tokio::join!(run(&probe, LIMIT), listener.accept());
+        assert_eq!(outcome, ProbeOutcome::Connected);
+        assert_eq!(accepted.expect("the probe").1.ip(), NODE);
+        drop(listener);
+        assert_eq!(run(&probe, LIMIT).await, ProbeOutcome::Refused);
+    }
+
+    #[tokio::test]
+    async fn http_check_asks_as_a_node_does_and_gives_the_status_whatever_follows_it() {
+        for (answer, status) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200),
+            ("HTTP/1.0 503 Service Unavailable\r\n\r\n", 503),
+            ("HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 100\r\n\r\nnot all of it", 302),
+        ] {
+            let (listener, at) = listener().await;
+            let (outcome, request, from) = against(&probe(at, http("/healthz?a=b")), listener, answer.as_bytes()).await;
+            assert_eq!(outcome, ProbeOutcome::Status(status), "{answer}");
+            assert!(request.starts_with("GET /healthz?a=b HTTP/1.1\r\n"), "{request}");
+            assert!(request.to_lowercase().contains("\r\nhost: 127.0.0.99:80\r\n"), "{request}");
+            assert!(request.contains("ELB-HealthChecker/2.0"), "{request}");
+            assert_eq!(from.ip(), NODE);
+        }
+    }
+
+    #[tokio::test]
+    async fn http_check_fails_with_the_reason() {
+        for (answer, says) in
+            [("", "closed before an answer"), ("HTTP/1.1 2", "closed before an answer"), ("SSH-2.0-x\r\n\r\n", "")]
+        {
+            let (listener, at) = listener().await;
+            let (outcome, ..) = against(&probe(at, http("/")), listener, answer.as_bytes()).await;
+            assert!(
+                matches!(&outcome, ProbeOutcome::Failed(reason) if reason.contains(says)),
+                "{answer:?}: {outcome:?}"
+            );
+        }
+        let (_listener, at) = listener().await;
+        let outcome = run(&probe(at, http("not a path\n")), LIMIT).await;
+        assert!(matches!(&outcome, ProbeOutcome::Failed(reason) if reason.contains("path")), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn http_check_that_is_reset_was_refused() {
+        let (listener, at) = listener().await;
+        let probe = probe(at, http("/"));
+        let server = async {
+            let (stream, _) = listener.accept().await.expect("the probe");
+            stream.readable().await.expect("a request");
+            super::super::relay::reset(stream);
+        };
+        assert_eq!(tokio::join!(run(&probe, LIMIT), server).0, ProbeOutcome::Refused);
+    }
+
+    #[tokio::test]
+    async fn http_check_without_an_answer_times_out() {
+        let (_silent, at) = listener().await;
+        assert_eq!(run(&probe(at, http("/")), Duration::from_millis(50)).await, ProbeOutcome::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn proxy_header_comes_before_the_request() {
+        let (listener, at) = listener().await;
+        let probe = Probe { proxy_header: Some(b"HEADER".to_vec()), ..probe(at, http("/")) };
+        let (outcome, request, _) = against(&probe, listener, b"HTTP/1.1 200 OK\r\n\r\n").await;
+        assert_eq!(outcome, ProbeOutcome::Status(200));
+        assert!(request.starts_with("HEADERGET / "), "{request}");
+    }
+}
