@@ -30,7 +30,12 @@ struct Locked {
 impl Engine {
     /// Starts the clock. One second of real time is `scale` seconds of the model's.
     pub fn new(model: Model, scale: f64) -> Self {
-        Self { locked: Mutex::new(Locked { model, awaited: None }), started: Instant::now(), scale, changed: Notify::new() }
+        Self {
+            locked: Mutex::new(Locked { model, awaited: None }),
+            started: Instant::now(),
+            scale,
+            changed: Notify::new(),
+        }
     }
 
     /// Runs one step of the model at the present time, and wakes whoever waits in [`Engine::commands`] if there is

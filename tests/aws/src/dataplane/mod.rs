@@ -28,6 +28,7 @@ mod flow;
 mod listener;
 mod probe;
 pub mod relay;
+mod tls;
 
 use flow::Flows;
 

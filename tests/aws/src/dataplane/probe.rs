@@ -1,6 +1,6 @@
 //! One health check on a real socket.
 
-use std::{error::Error, io, net::SocketAddrV4, time::Duration};
+use std::{error::Error, io, time::Duration};
 
 use aws_model::{Check, Probe, ProbeOutcome};
 use http_body_util::Empty;
@@ -11,9 +11,12 @@ use hyper::{
     header::{CONNECTION, HOST, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
 
-use super::dial::dial;
+use super::{dial::dial, tls};
 
 /// What NLB and ALB nodes call themselves.
 const AGENT: &str = "ELB-HealthChecker/2.0";
@@ -41,18 +44,25 @@ async fn check(probe: &Probe) -> Result<ProbeOutcome, Failure> {
     }
     match &probe.check {
         Check::Tcp => Ok(ProbeOutcome::Connected),
-        Check::Http { tls: true, .. } => Err(Failure::Other("HTTPS health checks are not in the lab".to_owned())),
-        Check::Http { path, host, tls: false } => get(stream, path, host, probe.to).await,
+        Check::Http { path, host, tls: false } => get(stream, path, host).await,
+        Check::Http { path, host, tls: true } => {
+            let stream = tls::connect(stream, (*probe.to.ip()).into()).await.map_err(Failure::Io)?;
+            get(stream, path, host).await
+        }
     }
 }
 
-async fn get(stream: TcpStream, path: &str, host: &str, to: SocketAddrV4) -> Result<ProbeOutcome, Failure> {
+async fn get(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    path: &str,
+    host: &str,
+) -> Result<ProbeOutcome, Failure> {
     let request = Request::get(path)
         .header(HOST, host)
         .header(USER_AGENT, AGENT)
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|e| Failure::Other(format!("no request can be made for path {path:?} of {to}: {e}")))?;
+        .map_err(|e| Failure::Other(format!("no request can be made for path {path:?}: {e}")))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| failure(&e))?;
     let answer = sender.send_request(request);
     tokio::pin!(answer);
@@ -91,12 +101,19 @@ fn outcome(error: &io::Error) -> ProbeOutcome {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::{
+        net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+        sync::Arc,
+    };
 
     use aws_model::ProbeId;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
+    };
+    use tokio_rustls::{
+        TlsAcceptor,
+        rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer},
     };
 
     use super::*;
@@ -190,6 +207,36 @@ mod tests {
             super::super::relay::reset(stream);
         };
         assert_eq!(tokio::join!(run(&probe, LIMIT), server).0, ProbeOutcome::Refused);
+    }
+
+    #[tokio::test]
+    async fn https_check_takes_any_certificate_and_plain_text_is_a_failure() {
+        let signed = rcgen::generate_simple_self_signed(["somebody.else".to_owned()]).expect("a certificate");
+        let key = PrivatePkcs8KeyDer::from(signed.signing_key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("defaults")
+            .with_no_client_auth()
+            .with_single_cert(vec![signed.cert.der().clone()], key.into())
+            .expect("a pair");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let (listener, at) = listener().await;
+        let probe = probe(at, Check::Http { path: "/".to_owned(), host: "127.0.0.99:443".to_owned(), tls: true });
+        let server = async {
+            let (stream, _) = listener.accept().await.expect("the probe");
+            let mut stream = acceptor.accept(stream).await.expect("a handshake");
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("open");
+            stream.flush().await.expect("open");
+            stream
+        };
+        assert_eq!(tokio::join!(run(&probe, LIMIT), server).0, ProbeOutcome::Status(204));
+        let server = async {
+            let (mut stream, _) = listener.accept().await.expect("the probe");
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("open");
+            stream
+        };
+        let outcome = tokio::join!(run(&probe, LIMIT), server).0;
+        assert!(matches!(outcome, ProbeOutcome::Failed(_)), "{outcome:?}");
     }
 
     #[tokio::test]
