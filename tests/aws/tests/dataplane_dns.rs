@@ -3,7 +3,11 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::atomic::{AtomicU16, Ordering},
+    panic,
+    sync::{
+        Once,
+        atomic::{AtomicU16, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -223,6 +227,20 @@ async fn port_that_is_taken_is_named_in_the_error() {
     server.end().await;
 }
 
+/// Panics of the whole process: the server's tasks would keep theirs to themselves.
+fn panics() -> usize {
+    static HOOK: Once = Once::new();
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    HOOK.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            COUNT.fetch_add(1, Ordering::SeqCst);
+            report(info);
+        }));
+    });
+    COUNT.load(Ordering::SeqCst)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
@@ -232,6 +250,7 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        let before = panics();
         runtime.block_on(async {
             let server = Server::start().await;
             let good = bytes(&question("lab-1.elb.test.amazonaws.com.", RecordType::A));
@@ -251,5 +270,6 @@ proptest! {
             server.end().await;
             Ok(())
         })?;
+        prop_assert_eq!(panics(), before);
     }
 }
