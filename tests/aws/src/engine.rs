@@ -8,30 +8,60 @@ use std::{
 use aws_model::{Command, Model};
 use tokio::sync::Notify;
 
+use crate::journal::Journal;
+
 /// A model that time passes for.
 ///
 /// The lock is held for one step of the model at a time, never across an await.
 #[derive(Debug)]
 pub struct Engine {
-    model: Mutex<Model>,
+    locked: Mutex<Locked>,
+    journal: Journal,
     started: Instant,
     scale: f64,
     changed: Notify,
 }
 
+#[derive(Debug)]
+struct Locked {
+    model: Model,
+    /// The model time that [`Engine::commands`] waits for, while it waits. It is woken only for something earlier:
+    /// connections come and go by the thousand, and few of them change what the model wants next.
+    awaited: Option<Duration>,
+}
+
 impl Engine {
     /// Starts the clock. One second of real time is `scale` seconds of the model's.
     pub fn new(model: Model, scale: f64) -> Self {
-        Self { model: Mutex::new(model), started: Instant::now(), scale, changed: Notify::new() }
+        Self {
+            locked: Mutex::new(Locked { model, awaited: None }),
+            journal: Journal::default(),
+            started: Instant::now(),
+            scale,
+            changed: Notify::new(),
+        }
     }
 
-    /// Runs one step of the model at the present time, and wakes whoever waits in [`Engine::commands`].
+    /// Runs one step of the model at the present time, and wakes whoever waits in [`Engine::commands`] if there is
+    /// something to do sooner than it expects.
     pub fn with<T>(&self, step: impl FnOnce(&mut Model, Duration) -> T) -> T {
-        let mut model = self.lock();
-        let result = step(&mut model, self.now());
-        drop(model);
-        self.changed.notify_one();
+        let mut locked = self.lock();
+        let result = step(&mut locked.model, self.now());
+        self.journal.append(locked.model.drain_log());
+        let sooner = locked.awaited.is_some_and(|awaited| locked.model.deadline().is_some_and(|at| at < awaited));
+        if sooner {
+            locked.awaited = None;
+        }
+        drop(locked);
+        if sooner {
+            self.changed.notify_one();
+        }
         result
+    }
+
+    /// Everything that has happened.
+    pub const fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// The time since the start, in model time.
@@ -50,12 +80,16 @@ impl Engine {
         loop {
             let changed = self.changed.notified();
             let deadline = {
-                let mut model = self.lock();
-                let commands = model.tick(self.now());
+                let mut locked = self.lock();
+                let commands = locked.model.tick(self.now());
+                self.journal.append(locked.model.drain_log());
                 if !commands.is_empty() {
+                    locked.awaited = None;
                     return commands;
                 }
-                model.deadline()
+                let deadline = locked.model.deadline();
+                locked.awaited = Some(deadline.unwrap_or(Duration::MAX));
+                deadline
             };
             match deadline {
                 Some(at) => {
@@ -71,7 +105,7 @@ impl Engine {
     }
 
     /// A step that panicked has left the model as it was at that point; the emulator goes on with it.
-    fn lock(&self) -> MutexGuard<'_, Model> {
-        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Locked> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
