@@ -24,6 +24,7 @@ use world::World;
 use crate::{
     addons,
     assets::Assets,
+    aws,
     cli::{self, Cli, Inside, Options, Part},
     controlplane::{self, ControlPlane},
     demo, network, node, ready,
@@ -50,6 +51,9 @@ pub enum Error {
     /// The control plane.
     #[error(transparent)]
     ControlPlane(#[from] controlplane::Error),
+    /// The AWS emulator.
+    #[error(transparent)]
+    Aws(#[from] aws::Error),
     /// The nodes.
     #[error(transparent)]
     Node(#[from] node::Error),
@@ -128,8 +132,17 @@ impl Lab {
         let started = Instant::now();
         let mut tasks = Tasks::new(CancellationToken::new());
         let state = Path::new(network::STATE);
-        let control = self.start(state, &mut tasks).await?;
-        let environment = self.environment(state, &control)?;
+        let logs = self.options.logs.clone().unwrap_or_else(|| state.join("logs"));
+        fs::create_dir_all(&logs).map_err(|e| Error::File("create", logs.clone(), e))?;
+        let control = controlplane::start(&self.assets, &self.world, state, &logs, &mut tasks).await?;
+        let mut environment = self.environment(state, &control)?;
+        if self.options.with(Part::Aws) {
+            let aws = aws::start(&control.client, &self.world, &self.options, state, &logs, &mut tasks).await?;
+            environment.extend(aws);
+        }
+        if self.options.with(Part::Node) {
+            self.start_nodes(&control, state, &environment, &mut tasks).await?;
+        }
         if self.options.with(Part::CertManager) {
             addons::install_cert_manager(&self.assets, &environment).await?;
         }
@@ -149,22 +162,23 @@ impl Lab {
         }
     }
 
-    async fn start(&mut self, state: &Path, tasks: &mut Tasks) -> Result<ControlPlane, Error> {
-        let logs = self.options.logs.clone().unwrap_or_else(|| state.join("logs"));
-        fs::create_dir_all(&logs).map_err(|e| Error::File("create", logs.clone(), e))?;
-        let control = controlplane::start(&self.assets, &self.world, state, &logs, tasks).await?;
-        if self.options.with(Part::Node) {
-            self.options.image.extend(addons::images(&self.assets));
-            let environment = [
-                ("KUBERNETES_SERVICE_HOST", self.world.infrastructure.apiserver.to_string()),
-                ("KUBERNETES_SERVICE_PORT", controlplane::PORT.to_string()),
-                ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
-                ("HOME", "/".to_owned()),
-            ];
-            let environment = environment.map(|(name, value)| (name.to_owned(), value)).into();
-            node::start(&control, &self.world, &self.options, environment, state, tasks).await?;
-        }
-        Ok(control)
+    async fn start_nodes(
+        &mut self,
+        control: &ControlPlane,
+        state: &Path,
+        commands: &BTreeMap<String, OsString>,
+        tasks: &mut Tasks,
+    ) -> Result<(), Error> {
+        self.options.image.extend(addons::images(&self.assets));
+        let environment = [
+            ("KUBERNETES_SERVICE_HOST", self.world.infrastructure.apiserver.to_string()),
+            ("KUBERNETES_SERVICE_PORT", controlplane::PORT.to_string()),
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+            ("HOME", "/".to_owned()),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value)).into_iter();
+        let environment = environment.chain(aws::for_pods(commands)).collect();
+        Ok(node::start(control, &self.world, &self.options, environment, state, tasks).await?)
     }
 
     /// What commands in the lab see beside the user's own environment.
@@ -180,12 +194,7 @@ impl Lab {
             path.push(":");
             path.push(rest);
         }
-        Ok([
-            ("KUBECONFIG".to_owned(), control.kubeconfig.clone().into_os_string()),
-            ("PATH".to_owned(), path),
-            ("AWS_REGION".to_owned(), self.world.region.clone().into()),
-        ]
-        .into())
+        Ok([("KUBECONFIG".to_owned(), control.kubeconfig.clone().into_os_string()), ("PATH".to_owned(), path)].into())
     }
 }
 

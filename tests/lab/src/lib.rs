@@ -4,6 +4,7 @@
 
 mod addons;
 mod assets;
+mod aws;
 mod cli;
 mod controlplane;
 mod demo;
