@@ -1,5 +1,6 @@
 //! The story: real commands, echoed as one would type them, and a table of what was expected and seen.
 
+mod aws;
 mod pods;
 mod stage;
 
@@ -29,5 +30,8 @@ pub fn write_files() -> io::Result<std::path::PathBuf> {
 pub async fn play(directory: &Path, environment: &BTreeMap<String, OsString>) -> ExitCode {
     let mut stage = Stage::new(directory, environment);
     pods::play(&mut stage).await;
+    if environment.contains_key("AWS_ENDPOINT_URL") {
+        aws::play(&mut stage).await;
+    }
     stage.finish()
 }

@@ -22,6 +22,16 @@ struct Scene {
     took: Duration,
 }
 
+/// A point in time.
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// Whether it has passed.
+    pub fn is_over(&self) -> bool {
+        Instant::now() > self.0
+    }
+}
+
 /// Runs the commands of a story.
 pub struct Stage<'a> {
     directory: PathBuf,
@@ -71,6 +81,22 @@ impl<'a> Stage<'a> {
             Ok(Err(e)) => format!("sh: {e}\n"),
             Err(_) => format!("no end within {} s\n", LIMIT.as_secs()),
         }
+    }
+
+    /// Runs a command without showing it until its output is as wanted, or for as long as one command may take.
+    pub async fn until(&self, command: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = Self::deadline();
+        loop {
+            let output = self.ask(command).await;
+            if wanted(&output) || deadline.is_over() {
+                return output;
+            }
+        }
+    }
+
+    /// When to stop waiting for what should happen.
+    pub fn deadline() -> Deadline {
+        Deadline(Instant::now() + LIMIT)
     }
 
     /// Ends a scene: what should have been seen and what was.
