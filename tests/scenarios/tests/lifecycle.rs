@@ -206,6 +206,24 @@ fn address_of_a_deleted_pod_is_given_again_at_once_when_asked_for() -> Result<()
     Ok(())
 }
 
+#[test]
+fn time_scale_shortens_what_specs_ask_the_nodes_to_wait_for() -> Result<()> {
+    // At real time the pod would be ready after a minute and leave after another.
+    let overrides = r#"{"spec": {"terminationGracePeriodSeconds": 90, "containers": [{"name": "slow", "image": "slow-start",
+        "env": [{"name": "LAB_START_DELAY", "value": "60s"}], "ports": [{"containerPort": 80}],
+        "readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 10},
+        "lifecycle": {"preStop": {"sleep": {"seconds": 60}}}}]}}"#;
+    let script = "kubectl run slow --image slow-start --overrides \"$0\" >/dev/null && \
+        kubectl wait pod/slow --for=condition=Ready --timeout=30s && kubectl delete pod slow --wait=false && \
+        kubectl wait pod/slow --for=delete --timeout=30s";
+    let status = Command::new(lab())
+        .args(["exec", "--without", "cert-manager,aws", "--time-scale", "20", "--", "sh", "-c", script, overrides])
+        .stdout(Stdio::null())
+        .status()?;
+    ensure!(status.success(), "{status}");
+    Ok(())
+}
+
 /// Runs `lab exec -- true` as a shell does in a user namespace of its own, after `prepare`.
 fn without_something(prepare: &str, path: &Path) -> Result<Output> {
     let script = format!("{prepare}\nexec \"$LAB\" exec -- true");
