@@ -15,10 +15,17 @@ use crate::{
 
 /// The largest weight of a target group.
 const HEAVIEST: u64 = 999;
+/// How many mistakes of one action are named.
+const NAMED: usize = 10;
 const EXAMPLE: &str = r#"write {"type":"forward","forwardConfig":{"baseServiceWeight":90,"targetGroups":[{"serviceName":"next","servicePort":80,"weight":10}]}}"#;
 
 pub(super) fn read(context: &Context, listeners: &mut [Listener], found: &mut Vec<Violation>) {
     for (key, protocol, port, written) in context.annotations.of_listeners(keys::ACTIONS) {
+        if !context.settings.features.weighted_target_groups {
+            let problem = "has no effect: weighted target groups are switched off (features.weightedTargetGroups)";
+            found.push(Violation::warn("no-effect", key, written, problem, "remove the annotation"));
+            continue;
+        }
         let mut problems = Vec::new();
         let action = parse(written, &mut problems);
         for (problem, remedy) in problems {
@@ -27,11 +34,6 @@ pub(super) fn read(context: &Context, listeners: &mut [Listener], found: &mut Ve
         let Some(listener) = find_listener(listeners, key, keys::ACTIONS, protocol, port, written, found) else {
             continue;
         };
-        if !context.settings.features.weighted_target_groups {
-            let problem = "has no effect: weighted target groups are switched off (features.weightedTargetGroups)";
-            found.push(Violation::warn("no-effect", key, written, problem, "remove the annotation"));
-            continue;
-        }
         let Some(action) = action else { continue };
         if let Some(base) = listener.default_actions.target_groups.first_mut() {
             base.weight = action.base_weight;
@@ -50,7 +52,11 @@ type Problems = Vec<(String, String)>;
 
 /// Reads an action. Field names are matched in any case and unknown fields are left out, as the peer does.
 fn parse(written: &str, problems: &mut Problems) -> Option<Action> {
-    let mut problem = |text: String| problems.push((text, EXAMPLE.to_owned()));
+    let mut problem = |text: String| {
+        if problems.len() < NAMED {
+            problems.push((text, EXAMPLE.to_owned()));
+        }
+    };
     let action = match serde_json::from_str(written) {
         Ok(Value::Object(action)) => action,
         Ok(_) => {

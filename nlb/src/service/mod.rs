@@ -10,6 +10,7 @@ mod review;
 mod security_groups;
 pub mod spec;
 mod target_groups;
+mod tls;
 mod update;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
