@@ -3,7 +3,11 @@
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use super::{TargetGroupBinding, v1alpha1};
+use super::TargetGroupBinding;
+
+/// Fields of `spec` that the first version, `v1alpha1`, does not have. It is still served because stored manifests may
+/// name it; nothing here works with it, the API server converts by leaving the fields out.
+const LATER: [&str; 4] = ["nodeSelector", "ipAddressType", "vpcID", "targetGroupProtocol"];
 
 /// Why the definition cannot be made. It depends on nothing but this crate, so a test shows that it can.
 #[derive(Debug, thiserror::Error)]
@@ -72,35 +76,38 @@ fn rules() -> Vec<Rule> {
 
 /// The definition, as it is applied to a cluster.
 pub fn definition() -> Result<Value, Error> {
-    let mut newest = serde_json::to_value(TargetGroupBinding::crd())?;
-    let mut oldest = serde_json::to_value(v1alpha1::TargetGroupBinding::crd())?;
-    let mut newest_version = version(&mut newest, true)?;
-    let mut oldest_version = version(&mut oldest, false)?;
-    for version in [&mut newest_version, &mut oldest_version] {
-        let schema = version.pointer_mut("/schema/openAPIV3Schema").ok_or(Error::Missing("schema"))?;
-        tidy(schema);
-        let object = schema.as_object_mut().ok_or(Error::Missing("schema"))?;
-        // As in the peer's, an object without a spec is no error of form.
-        object.remove("required");
-        let spec = schema.pointer_mut("/properties/spec").ok_or(Error::Missing("spec"))?;
-        let fields = spec.get("properties").cloned().unwrap_or_default();
+    let mut definition = serde_json::to_value(TargetGroupBinding::crd())?;
+    let mut newest = definition.pointer_mut("/spec/versions/0").ok_or(Error::Missing("version"))?.take();
+    newest["additionalPrinterColumns"] = columns();
+    let schema = newest.pointer_mut("/schema/openAPIV3Schema").ok_or(Error::Missing("schema"))?;
+    tidy(schema);
+    // As in the peer's, an object without a spec is no error of form.
+    schema.as_object_mut().ok_or(Error::Missing("schema"))?.remove("required");
+
+    let mut oldest = newest.clone();
+    oldest["name"] = json!("v1alpha1");
+    oldest["storage"] = json!(false);
+    for field in LATER {
+        remove(&mut oldest, "/schema/openAPIV3Schema/properties/spec/properties", field)?;
+    }
+    remove(&mut oldest, "/schema/openAPIV3Schema/properties/status/properties", "conditions")?;
+
+    for version in [&mut newest, &mut oldest] {
+        let spec = version.pointer_mut("/schema/openAPIV3Schema/properties/spec").ok_or(Error::Missing("spec"))?;
         let validations: Vec<Value> = rules()
             .into_iter()
-            .filter(|rule| fields.get(rule.field).is_some())
+            .filter(|rule| spec["properties"].get(rule.field).is_some())
             .map(|rule| json!({"rule": rule.cel, "message": rule.message}))
             .collect();
         spec["x-kubernetes-validations"] = json!(validations);
-        version["additionalPrinterColumns"] = columns();
     }
-    newest["spec"]["versions"] = json!([oldest_version, newest_version]);
-    Ok(newest)
+    definition["spec"]["versions"] = json!([oldest, newest]);
+    Ok(definition)
 }
 
-fn version(definition: &mut Value, storage: bool) -> Result<Value, Error> {
-    let mut version = definition.pointer_mut("/spec/versions/0").ok_or(Error::Missing("version"))?.take();
-    version["storage"] = json!(storage);
-    version["served"] = json!(true);
-    Ok(version)
+fn remove(version: &mut Value, place: &str, field: &'static str) -> Result<(), Error> {
+    let fields = version.pointer_mut(place).and_then(Value::as_object_mut).ok_or(Error::Missing("properties"))?;
+    fields.remove(field).map(|_| ()).ok_or(Error::Missing(field))
 }
 
 fn columns() -> Value {
