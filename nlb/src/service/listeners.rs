@@ -75,6 +75,11 @@ fn check_merged(context: &Context, tls_ports: &tls::TlsPorts, first: &Port, seco
         let problem = format!("names port {}, which is merged into a TCP_UDP listener and cannot be TLS", first.number);
         let remedy = "give TLS and UDP ports of their own";
         found.push(Violation::deny("merged-tls", keys::SSL_PORTS, value, problem, remedy));
+    } else if tls_ports.has(first) {
+        let value = context.annotations.text(keys::SSL_CERT).unwrap_or_default();
+        let problem = format!("does not make port {} TLS, because it is merged into a TCP_UDP listener", first.number);
+        let remedy = format!("name the ports that are TLS in {}", keys::SSL_PORTS);
+        found.push(Violation::warn("merged-tls", keys::SSL_CERT, value, problem, remedy));
     }
     let (field, one, other) = match context.target_type {
         crate::settings::TargetType::Ip => {
