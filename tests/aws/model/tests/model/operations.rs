@@ -198,7 +198,7 @@ fn each_mistake_has_its_code_and_message() {
             "One or more target groups not found",
         ),
         ("RegisterTargets", format!("TargetGroupArn={group}&Targets="), "ValidationError", "At least one target"),
-        ("CreateListener", create(&format!("Port=80&{}", to(&udp))), "IncompatibleProtocols", "UDP"),
+        ("CreateListener", create(&format!("Port=81&{}", to(&udp))), "IncompatibleProtocols", "UDP"),
         ("CreateListener", create(&format!("Port=80&{}", to(&gone(group)))), "TargetGroupNotFound", "Target groups '["),
         (
             "CreateListener",
@@ -442,7 +442,7 @@ fn role_is_assumed_by_its_service_accounts_and_its_credentials_end() {
     use aws_model::{Caller, Claims, Request};
     let mut lab = lab();
     let role = "arn:aws:iam::111122223333:role/sluice-registrar";
-    let mut assume = |lab: &mut Lab, subject: &str, audience: &str| {
+    let assume = |lab: &mut Lab, subject: &str, audience: &str| {
         let fields = [
             ("RoleArn", role),
             ("RoleSessionName", "lab"),
