@@ -21,16 +21,35 @@
 //! addresses: there is no other network in the lab.
 
 #![allow(clippy::doc_markdown, reason = "names of AWS operations and fields are the vocabulary here")]
-#![allow(dead_code, unused_macros, unused_imports, reason = "the boundary comes first, its users next")]
 
+mod agenda;
+mod checks;
+pub mod control;
+mod ec2;
+mod elb;
+mod fault;
+pub mod faults;
+mod flows;
+mod health;
+mod identity;
+mod limits;
 mod log;
+mod names;
+pub mod operations;
 mod plane;
 mod random;
 mod request;
+mod schema;
 pub mod settings;
+mod store;
+mod sts;
 mod value;
 
-use std::{collections::VecDeque, net::SocketAddrV4, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 pub use log::{Entry, Event, Standing};
 pub use plane::{
@@ -41,74 +60,97 @@ pub use settings::Settings;
 pub use value::Value;
 use world::World;
 
+use crate::{
+    ec2::{Elastic, filters::Tags, interfaces::Retiring, security_groups::SecurityGroup},
+    elb::{balancer::LoadBalancer, group::TargetGroup, listener::Listener, target::TargetId},
+    store::{BalancerKey, GroupKey, ListenerKey, Store},
+};
+
 /// The state of one account in one region, with its load balancers' data plane.
+///
+/// Its rules are in the modules that bear their names; here is what they share.
 #[derive(Debug, Clone)]
 pub struct Model {
     world: World,
     settings: Settings,
     random: random::Random,
     log: log::Log,
+    /// The latest time that was heard of.
+    now: Duration,
+    agenda: agenda::Agenda,
+    /// For the data plane, not yet taken.
     commands: VecDeque<Command>,
+
+    balancers: Store<BalancerKey, LoadBalancer>,
+    groups: Store<GroupKey, TargetGroup>,
+    listeners: Store<ListenerKey, Listener>,
+    /// Interfaces of load balancers that are deleted already.
+    retiring: Vec<Retiring>,
+    security_groups: BTreeMap<String, SecurityGroup>,
+    elastic: BTreeMap<String, Elastic>,
+    ec2_tags: BTreeMap<String, Tags>,
+
+    sessions: BTreeMap<String, identity::Session>,
+    buckets: limits::Buckets,
+    orders: Vec<faults::Order>,
+
+    /// Open sockets of listeners.
+    listening: BTreeMap<SocketAddrV4, (BalancerKey, ListenerKey)>,
+    flows: BTreeMap<FlowId, flows::Flow>,
+    last_flow: u64,
+    /// Health checks under way: group, target and checking zone.
+    probes: BTreeMap<ProbeId, (GroupKey, TargetId, String)>,
+    last_probe: u64,
+    unreachable: BTreeSet<Ipv4Addr>,
+    impaired: BTreeSet<String>,
+    stopped: BTreeSet<String>,
 }
 
 impl Model {
     /// An account with the subnets, instances, security groups and roles of `world`, and no load balancer.
     pub fn new(world: &World, settings: Settings, seed: u64) -> Self {
+        let group = |g: &world::SecurityGroup| SecurityGroup {
+            id: g.id.clone(),
+            name: g.name.clone(),
+            description: g.description.clone(),
+            rules: Vec::new(),
+        };
         Self {
-            world: world.clone(),
             settings,
             random: random::Random::new(seed),
             log: log::Log::default(),
+            now: Duration::ZERO,
+            agenda: agenda::Agenda::default(),
             commands: VecDeque::new(),
+            balancers: Store::new(),
+            groups: Store::new(),
+            listeners: Store::new(),
+            retiring: Vec::new(),
+            security_groups: world.security_groups.iter().map(|g| (g.id.clone(), group(g))).collect(),
+            elastic: BTreeMap::new(),
+            ec2_tags: ec2::initial(world),
+            sessions: BTreeMap::new(),
+            buckets: limits::Buckets::default(),
+            orders: Vec::new(),
+            listening: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            last_flow: 0,
+            probes: BTreeMap::new(),
+            last_probe: 0,
+            unreachable: BTreeSet::new(),
+            impaired: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            world: world.clone(),
         }
-    }
-
-    /// Answers an API call. Its effects are in the state when this returns, whatever becomes of the reply.
-    pub fn handle(&mut self, request: &Request, now: Duration) -> Reply {
-        let _ = (now, &self.world, &self.settings);
-        let (code, message) = ("InvalidAction".to_owned(), format!("{:?}", request.action));
-        let request_id = self.random.uuid();
-        Reply { request_id, status: 400, body: Body::Error { code, message }, delivery: Delivery::default() }
-    }
-
-    /// Lets time pass up to `now` and takes the commands that have come up since the last call, in order.
-    pub fn tick(&mut self, now: Duration) -> Vec<Command> {
-        let _ = now;
-        self.commands.drain(..).collect()
-    }
-
-    /// When [`Model::tick`] has something to do next: in the past when commands are waiting, `None` if only an input can
-    /// change anything.
-    pub fn deadline(&self) -> Option<Duration> {
-        (!self.commands.is_empty()).then_some(Duration::ZERO)
-    }
-
-    /// Takes the outcome of a [`Command::Probe`]. Outcomes of checks that no longer matter are ignored.
-    pub fn probed(&mut self, id: ProbeId, outcome: &ProbeOutcome, now: Duration) {
-        let _ = (id, outcome, now);
-    }
-
-    /// Decides about a new connection from `client` to the zone address `listener`. A [`Route`] opens a flow, which
-    /// lasts until [`Model::closed`].
-    pub fn connect(&mut self, listener: SocketAddrV4, client: SocketAddrV4, now: Duration) -> Answer {
-        let _ = (listener, client, now);
-        Answer::Refuse
-    }
-
-    /// Takes the end of a flow.
-    pub fn closed(&mut self, flow: FlowId, end: FlowEnd, now: Duration) {
-        let _ = (flow, end, now);
-    }
-
-    /// What DNS answers for `<name>-<id>.elb.<region>.amazonaws.com` and `<zone>.<name>-<id>.elb...`, in any case of
-    /// letters, with or without the final dot.
-    pub fn resolve(&self, name: &str, now: Duration) -> Resolution {
-        let _ = (name, now);
-        Resolution::NotOurs
     }
 
     /// Takes the log entries that have come up since the last call.
     pub fn drain_log(&mut self) -> Vec<Entry> {
         self.log.drain()
+    }
+
+    /// Logs what happens now.
+    fn note(&mut self, event: Event) {
+        self.log.add(self.now, event);
     }
 }

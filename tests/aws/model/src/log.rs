@@ -189,8 +189,3 @@ impl Log {
         self.entries.drain(..).collect()
     }
 }
-
-/// A target as the log names it.
-pub(crate) fn target_name(id: &str, port: u16) -> String {
-    format!("{id}:{port}")
-}

@@ -76,23 +76,34 @@ impl FromIterator<Self> for Value {
     }
 }
 
+/// A record under construction.
+#[derive(Default)]
+pub(crate) struct Builder(Vec<(&'static str, Value)>);
+
+impl Builder {
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.0.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn maybe(self, name: &'static str, value: Option<impl Into<Value>>) -> Self {
+        if let Some(value) = value { self.with(name, value) } else { self }
+    }
+
+    pub(crate) fn done(self) -> Value {
+        Value::Record(self.0)
+    }
+}
+
 /// A record of the given fields; `? name: option` leaves out what is `None`.
 macro_rules! record {
-    (@add $fields:ident) => {};
-    (@add $fields:ident $name:literal : $value:expr $(, $($rest:tt)*)?) => {
-        $fields.push(($name, $crate::Value::from($value)));
-        $($crate::value::record!(@add $fields $($rest)*);)?
+    (@ $built:expr;) => { $built.done() };
+    (@ $built:expr; $name:literal : $value:expr $(, $($rest:tt)*)?) => {
+        $crate::value::record!(@ $built.with($name, $value); $($($rest)*)?)
     };
-    (@add $fields:ident ? $name:literal : $value:expr $(, $($rest:tt)*)?) => {
-        if let Some(value) = $value {
-            $fields.push(($name, $crate::Value::from(value)));
-        }
-        $($crate::value::record!(@add $fields $($rest)*);)?
+    (@ $built:expr; ? $name:literal : $value:expr $(, $($rest:tt)*)?) => {
+        $crate::value::record!(@ $built.maybe($name, $value); $($($rest)*)?)
     };
-    ($($fields:tt)*) => {{
-        let mut fields: Vec<(&'static str, $crate::Value)> = Vec::new();
-        $crate::value::record!(@add fields $($fields)*);
-        $crate::Value::Record(fields)
-    }};
+    ($($fields:tt)*) => { $crate::value::record!(@ $crate::value::Builder::default(); $($fields)*) };
 }
 pub(crate) use record;
