@@ -273,3 +273,20 @@ async fn address_that_is_gone_holds_its_clients_without_a_byte_and_fails_its_che
     Client::connect(balancer.at('a')).await.expect("the target is back").close().await;
     lab.end().await;
 }
+
+#[tokio::test]
+async fn load_balancer_that_is_not_active_yet_refuses_connections() {
+    let lab = Lab::start(Profile::Instant, &[("lag.load-balancer-active", "60s")]);
+    let group = lab.group(&[], &[]);
+    let before = lab.engine.now();
+    let balancer = lab.create_balancer(&['a'], &[]);
+    let listener = balancer.create_listener(&group);
+    let at = balancer.at('a');
+    let mut refused = 0;
+    while TcpStream::connect(at).await.is_err() {
+        refused += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(refused > 0 && lab.engine.now() >= before + Duration::from_mins(1), "{listener} accepted too soon");
+    lab.end().await;
+}

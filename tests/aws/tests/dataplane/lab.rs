@@ -111,6 +111,17 @@ impl Lab {
 
     /// A load balancer in `zones`; waits until it is active.
     pub(crate) async fn balancer(&self, zones: &[Zone], attributes: &[(&str, &str)]) -> Balancer<'_> {
+        let balancer = self.create_balancer(zones, attributes);
+        eventually("the load balancer is active", || {
+            let described = self.call("DescribeLoadBalancers", &[("LoadBalancerArns.member.1", &balancer.arn)]);
+            text(&described, &["LoadBalancers", "0", "State", "Code"]) == "active"
+        })
+        .await;
+        balancer
+    }
+
+    /// A load balancer that is still being provisioned.
+    pub(crate) fn create_balancer(&self, zones: &[Zone], attributes: &[(&str, &str)]) -> Balancer<'_> {
         let subnets: Vec<_> = zones.iter().map(|z| format!("subnet-0{z}00000000000{z}{z}{z}2")).collect();
         let mut fields = vec![("Name".to_owned(), "lab".to_owned())];
         fields.push(("Type".to_owned(), "network".to_owned()));
@@ -121,11 +132,6 @@ impl Lab {
         let arn = text(&created, &["LoadBalancers", "0", "LoadBalancerArn"]);
         let dns = text(&created, &["LoadBalancers", "0", "DNSName"]);
         self.attributes("ModifyLoadBalancerAttributes", ("LoadBalancerArn", &arn), attributes);
-        eventually("the load balancer is active", || {
-            let described = self.call("DescribeLoadBalancers", &[("LoadBalancerArns.member.1", &arn)]);
-            text(&described, &["LoadBalancers", "0", "State", "Code"]) == "active"
-        })
-        .await;
         Balancer { lab: self, arn, dns }
     }
 
