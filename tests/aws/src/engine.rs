@@ -8,12 +8,15 @@ use std::{
 use aws_model::{Command, Model};
 use tokio::sync::Notify;
 
+use crate::journal::Journal;
+
 /// A model that time passes for.
 ///
 /// The lock is held for one step of the model at a time, never across an await.
 #[derive(Debug)]
 pub struct Engine {
     locked: Mutex<Locked>,
+    journal: Journal,
     started: Instant,
     scale: f64,
     changed: Notify,
@@ -32,6 +35,7 @@ impl Engine {
     pub fn new(model: Model, scale: f64) -> Self {
         Self {
             locked: Mutex::new(Locked { model, awaited: None }),
+            journal: Journal::default(),
             started: Instant::now(),
             scale,
             changed: Notify::new(),
@@ -43,6 +47,7 @@ impl Engine {
     pub fn with<T>(&self, step: impl FnOnce(&mut Model, Duration) -> T) -> T {
         let mut locked = self.lock();
         let result = step(&mut locked.model, self.now());
+        self.journal.append(locked.model.drain_log());
         let sooner = locked.awaited.is_some_and(|awaited| locked.model.deadline().is_some_and(|at| at < awaited));
         if sooner {
             locked.awaited = None;
@@ -52,6 +57,11 @@ impl Engine {
             self.changed.notify_one();
         }
         result
+    }
+
+    /// Everything that has happened.
+    pub const fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// The time since the start, in model time.
@@ -72,6 +82,7 @@ impl Engine {
             let deadline = {
                 let mut locked = self.lock();
                 let commands = locked.model.tick(self.now());
+                self.journal.append(locked.model.drain_log());
                 if !commands.is_empty() {
                     locked.awaited = None;
                     return commands;

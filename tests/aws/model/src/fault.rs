@@ -78,6 +78,7 @@ codes! {
     InvalidAction "InvalidAction" 400
     InvalidClientTokenId "InvalidClientTokenId" 403
     MalformedInput "MalformedInput" 400
+    MalformedQueryString "MalformedQueryString" 404
     MissingAction "MissingAction" 400
     MissingAuthenticationToken "MissingAuthenticationToken" 403
     RequestExpired "RequestExpired" 400
@@ -140,6 +141,7 @@ pub(crate) fn common(service: Service, code: Code) -> bool {
                 | C::InvalidAction
                 | C::InvalidClientTokenId
                 | C::MalformedInput
+                | C::MalformedQueryString
                 | C::MissingAction
                 | C::MissingAuthenticationToken
                 | C::RequestExpired
@@ -157,6 +159,7 @@ pub(crate) fn common(service: Service, code: Code) -> bool {
                 | C::InvalidAction
                 | C::InvalidParameterCombination
                 | C::InvalidParameterValue
+                | C::MalformedQueryString
                 | C::MissingParameter
                 | C::RequestExpired
                 | C::RequestLimitExceeded

@@ -185,6 +185,9 @@ impl Model {
 
 fn find(request: &Request) -> Result<&'static Operation> {
     let service = request.service;
+    if let Some(defect) = &request.defect {
+        return Code::MalformedQueryString.refuse(defect);
+    }
     let version = request.fields.iter().find(|(name, _)| name == "Version").map_or("", |(_, value)| value.as_str());
     let Some(action) = request.action.as_deref().filter(|action| !action.is_empty()) else {
         return match service {

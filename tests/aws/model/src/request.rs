@@ -48,6 +48,8 @@ pub struct Request {
     pub action: Option<String>,
     /// The other form fields in the order in which they came, names as sent (`Targets.member.1.Id`).
     pub fields: Vec<(String, String)>,
+    /// What is wrong with the form's encoding, if it could not be read.
+    pub defect: Option<String>,
     /// Who signed it; nobody for unsigned calls.
     pub caller: Option<Caller>,
     /// For `AssumeRoleWithWebIdentity`: the claims of the token, or why its signature was not accepted.

@@ -64,7 +64,14 @@ impl Lab {
         let mut fields: Vec<(String, String)> = pairs.map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         fields.push(("Version".to_owned(), service.version().to_owned()));
         let caller = Caller { access_key: "AKIATEST".to_owned(), ..Caller::default() };
-        let request = Request { service, action: Some(action.to_owned()), fields, caller: Some(caller), token: None };
+        let request = Request {
+            service,
+            action: Some(action.to_owned()),
+            fields,
+            caller: Some(caller),
+            token: None,
+            defect: None,
+        };
         let reply = self.model.handle(&request, self.now);
         self.settle();
         reply
