@@ -161,6 +161,7 @@ fn load_balancer(engine: &Engine) -> SocketAddrV4 {
                 .collect(),
             caller: Some(Caller { access_key: "AKIDEXAMPLE".to_owned(), ..Caller::default() }),
             token: None,
+            defect: None,
         };
         match engine.with(|model, now| model.handle(&request, now)).body {
             Body::Result { value, .. } => value,

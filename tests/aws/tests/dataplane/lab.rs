@@ -43,7 +43,6 @@ pub(crate) struct Lab {
     octet: u8,
     stop: CancellationToken,
     plane: JoinHandle<Result<(), dataplane::Error>>,
-    log: Mutex<Vec<Entry>>,
 }
 
 /// Takes a range of addresses that no other lab of this or any other process has, for as long as the process lasts.
@@ -73,7 +72,7 @@ impl Lab {
         let stop = CancellationToken::new();
         #[expect(clippy::disallowed_methods, reason = "awaited by `end`")]
         let plane = tokio::spawn(dataplane::run(Arc::clone(&engine), stop.clone()));
-        Self { engine, octet, stop, plane, log: Mutex::default() }
+        Self { engine, octet, stop, plane }
     }
 
     /// The `n`th address for pods of a zone.
@@ -102,6 +101,7 @@ impl Lab {
                 ..Caller::default()
             }),
             token: None,
+            defect: None,
         };
         match self.engine.with(|model, now| model.handle(&request, now)).body {
             Body::Result { value, .. } => value,
@@ -172,9 +172,8 @@ impl Lab {
 
     /// Everything that was logged so far.
     pub(crate) fn log(&self) -> Vec<Entry> {
-        let mut log = self.log.lock().expect("no test panics in here");
-        log.extend(self.engine.with(|model, _| model.drain_log()));
-        log.clone()
+        let (entries, _) = self.engine.journal().after(0, usize::MAX, |_| true);
+        entries.iter().map(|entry| Entry::clone(entry)).collect()
     }
 
     /// The ends of flows that were logged so far.
