@@ -150,7 +150,9 @@ impl Flows {
     /// How a flow ends whose target could not be connected to.
     async fn unreachable(&self, client: &TcpStream, route: &Route, told: &mut Told, error: &io::Error) -> How {
         match error.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => How::TargetRefused,
+            io::ErrorKind::ConnectionRefused => How::TargetRefused,
+            // It had accepted.
+            io::ErrorKind::ConnectionReset => How::TargetReset,
             // No packet came back, so the client gets none either.
             io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
                 tokio::select! {

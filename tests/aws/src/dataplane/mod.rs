@@ -14,10 +14,10 @@
 
 use std::{collections::BTreeMap, io, net::SocketAddrV4, sync::Arc, time::Duration};
 
-use aws_model::{Command, How, Probe};
+use aws_model::{Command, How, Probe, ProbeOutcome};
 use tokio::{
     task::{JoinError, JoinSet},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -131,7 +131,14 @@ impl Plane {
     fn probe(&mut self, probe: Probe) {
         let engine = Arc::clone(&self.engine);
         self.probing.spawn(async move {
-            let outcome = probe::run(&probe, engine.real(probe.timeout)).await;
+            let limit = engine.real(probe.timeout);
+            let outcome = if engine.with(|model, _| model.is_unreachable(*probe.to.ip())) {
+                // The address answers on this machine, but is not to.
+                sleep(limit).await;
+                ProbeOutcome::TimedOut
+            } else {
+                probe::run(&probe, limit).await
+            };
             engine.with(|model, now| model.probed(probe.id, &outcome, now));
             Ok(())
         });

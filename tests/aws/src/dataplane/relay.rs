@@ -77,6 +77,8 @@ pub async fn relay(client: &TcpStream, target: &TcpStream, idle: Duration, told:
             return Poll::Ready(Ended::Told);
         }
         let before = (up.progress(), down.progress());
+        // First of all what was sent before a RST is passed on. Once an error was fetched its socket reads as closed, which
+        // is no FIN to pass on: the first error ends the flow.
         let (upward, downward) = (up.poll(cx), down.poll(cx));
         for (poll, from, to) in
             [(&upward, Ended::ClientReset, Ended::TargetReset), (&downward, Ended::TargetReset, Ended::ClientReset)]
@@ -108,12 +110,6 @@ pub async fn relay(client: &TcpStream, target: &TcpStream, idle: Duration, told:
         Poll::Pending
     })
     .await;
-    // What a side sent before its RST arrives before the RST, as far as the other side takes it.
-    match ended {
-        Ended::ClientReset => up.drain(),
-        Ended::TargetReset => down.drain(),
-        Ended::Closed | Ended::Idle | Ended::Told => {}
-    }
     Outcome { ended, to_target: up.moved, to_client: down.moved }
 }
 
@@ -167,15 +163,13 @@ struct Direction<'a> {
     kept: Vec<u8>,
     start: usize,
     moved: u64,
-    /// The FIN went on, or nothing more is to go on.
+    /// The FIN went on.
     over: bool,
-    /// `from` sent a RST.
-    reset: bool,
 }
 
 impl<'a> Direction<'a> {
     fn new(from: &'a TcpStream, to: &'a TcpStream) -> Self {
-        Self { from, to, kept: Vec::new(), start: 0, moved: 0, over: false, reset: false }
+        Self { from, to, kept: Vec::new(), start: 0, moved: 0, over: false }
     }
 
     /// Changes whenever something was moved.
@@ -206,12 +200,6 @@ impl<'a> Direction<'a> {
         Poll::Pending
     }
 
-    /// Moves what can be moved at once, for a flow that ends with a RST.
-    fn drain(&mut self) {
-        self.reset = true;
-        while let Ok(Move::Moved) = self.step() {}
-    }
-
     fn step(&mut self) -> Result<Move, Broken> {
         if self.over {
             return Ok(Move::Over);
@@ -233,10 +221,6 @@ impl<'a> Direction<'a> {
             };
             if n == 0 {
                 self.over = true;
-                // A socket whose error was fetched reads as closed from then on: that is no FIN to pass on.
-                if self.reset {
-                    return Ok(Move::Over);
-                }
                 // A peer that is gone already shows as an error of its own direction.
                 let _gone = shutdown(self.to.as_raw_fd(), Shutdown::Write);
                 return Ok(Move::Moved);

@@ -3,5 +3,6 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::doc_markdown, reason = "a test may fail, and speaks of AWS")]
 
 mod operations;
+mod properties;
 mod support;
 mod targets;
