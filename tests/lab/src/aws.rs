@@ -10,7 +10,7 @@ use world::World;
 
 use crate::{cli::Options, controlplane};
 
-/// Port of the AWS API, as LocalStack's users know it.
+/// Port of the AWS API, the one that emulators of AWS have by custom.
 const API_PORT: u16 = 4566;
 /// Port of the control API.
 const CONTROL_PORT: u16 = 4567;

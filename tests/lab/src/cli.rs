@@ -1,5 +1,7 @@
 //! The command line.
 
+#![expect(clippy::doc_markdown, reason = "these comments are read in a terminal, as help")]
+
 use std::{ffi::OsString, fmt::Write as _, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
 use aws_model::settings::Profile;

@@ -69,7 +69,7 @@ async fn create(stage: &mut Stage<'_>) -> Option<Made> {
              --query 'LoadBalancers[0].[LoadBalancerArn,DNSName,State.Code]' --output text"
         ))
         .await;
-    let [balancer, name, state] = made.split_whitespace().collect::<Vec<_>>().try_into().unwrap_or_default();
+    let [balancer, name, first] = made.split_whitespace().collect::<Vec<_>>().try_into().unwrap_or_default();
     let attributes = "Key=load_balancing.cross_zone.enabled,Value=true";
     stage
         .run(&format!(
@@ -103,7 +103,7 @@ async fn create(stage: &mut Stage<'_>) -> Option<Made> {
          --output text"
     );
     let later = stage.until(&look, |text| text.trim() == "active").await;
-    let seen = format!("{state}, then {}", later.trim());
+    let seen = format!("{first}, then {}", later.trim());
     let good = seen == "provisioning, then active";
     stage.expect("load balancer", "provisioning, then active", seen, good);
     good.then(|| Made { balancer: balancer.to_owned(), group, url: format!("http://{name}/") })
@@ -179,7 +179,7 @@ async fn drain(stage: &mut Stage<'_>, made: &Made, leaving: &Pod, staying: &Pod)
         made.group, leaving.address
     );
     stage.run(&deregister).await;
-    let state = states(stage, made, true).await.remove(&leaving.address).unwrap_or_default();
+    let said = states(stage, made, true).await.remove(&leaving.address).unwrap_or_default();
     let early = requests(stage, made).await;
     let late = {
         let deadline = Stage::deadline();
@@ -192,8 +192,8 @@ async fn drain(stage: &mut Stage<'_>, made: &Made, leaving: &Pod, staying: &Pod)
     };
     let of = |answers: &BTreeMap<String, usize>, pod: &Pod| answers.get(&pod.name).copied().unwrap_or_default();
     let first = of(&early, leaving);
-    let seen = format!("{state}, {first} more requests, then {} of {REQUESTS} elsewhere", of(&late, staying));
-    let good = state == "draining" && first > 0 && of(&late, staying) == REQUESTS;
+    let seen = format!("{said}, {first} more requests, then {} of {REQUESTS} elsewhere", of(&late, staying));
+    let good = said == "draining" && first > 0 && of(&late, staying) == REQUESTS;
     stage.expect("draining", "draining, more requests, then 100 of 100 elsewhere", seen, good);
 
     let after = states_until(stage, made, |states| !states.contains_key(&leaving.address)).await;
