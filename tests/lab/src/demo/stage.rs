@@ -33,17 +33,22 @@ impl Deadline {
 }
 
 /// Runs the commands of a story.
-pub struct Stage<'a> {
+pub struct Stage {
     directory: PathBuf,
-    environment: &'a BTreeMap<String, OsString>,
+    environment: BTreeMap<String, OsString>,
     scenes: Vec<Scene>,
     began: Instant,
 }
 
-impl<'a> Stage<'a> {
+impl Stage {
     /// A stage whose commands run in `directory`.
-    pub fn new(directory: &std::path::Path, environment: &'a BTreeMap<String, OsString>) -> Self {
-        Self { directory: directory.to_owned(), environment, scenes: Vec::new(), began: Instant::now() }
+    pub fn new(directory: &std::path::Path, environment: &BTreeMap<String, OsString>) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            environment: environment.clone(),
+            scenes: Vec::new(),
+            began: Instant::now(),
+        }
     }
 
     /// Begins a scene with what it is about.
@@ -64,12 +69,18 @@ impl<'a> Stage<'a> {
         output
     }
 
+    /// Sets a variable for the commands that follow, and shows it.
+    pub fn keep(&mut self, name: &str, value: &str) {
+        println!("$ {name}='{value}'");
+        self.environment.insert(name.to_owned(), value.into());
+    }
+
     /// Runs a shell command without showing it.
     pub async fn ask(&self, command: &str) -> String {
         let run = Command::new("sh")
             .args(["-c", command])
             .current_dir(&self.directory)
-            .envs(self.environment)
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
