@@ -28,7 +28,7 @@ mod flow;
 mod listener;
 mod probe;
 pub mod relay;
-mod tls;
+pub mod tls;
 
 use flow::Flows;
 

@@ -29,7 +29,7 @@ static CONNECTOR: LazyLock<Result<TlsConnector, Error>> = LazyLock::new(|| {
 });
 
 /// Shakes hands with the server behind `stream`, whoever it says it is. No server name is sent.
-pub(super) async fn connect(stream: TcpStream, target: IpAddr) -> io::Result<TlsStream<TcpStream>> {
+pub async fn connect(stream: TcpStream, target: IpAddr) -> io::Result<TlsStream<TcpStream>> {
     let connector = CONNECTOR.as_ref().map_err(io::Error::other)?;
     connector.connect(ServerName::from(target), stream).await
 }

@@ -2,10 +2,10 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
+use aws_emulator::dataplane::tls;
 use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Empty;
 use hyper::{body::Bytes, client::conn::http1};
@@ -14,17 +14,10 @@ use k8s_openapi::{
     api::core::v1::{Container, HTTPGetAction, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
 
 use super::socket::connect;
 
@@ -122,9 +115,8 @@ async fn get(action: &HTTPGetAction, port: u16, from: Ipv4Addr, pod: Ipv4Addr) -
     let stream = connect(from, host, port).await?;
     let request = request(action, host, port)?;
     let status = if action.scheme.as_deref() == Some("HTTPS") {
-        let connector = TlsConnector::from(Arc::new(unverified()));
-        let stream = connector.connect(ServerName::IpAddress(host.into()), stream).await?;
-        send(request, stream).await?
+        // As the kubelet's prober, this takes any certificate.
+        send(request, tls::connect(stream, host).await?).await?
     } else {
         send(request, stream).await?
     };
@@ -158,58 +150,6 @@ async fn send(
         response = &mut response => Ok(response?.status().as_u16()),
         // The connection ends before its answer is taken only where there is none, which the response then says.
         _ = &mut connection => Ok(response.await?.status().as_u16()),
-    }
-}
-
-/// A client that believes every certificate, as the kubelet's prober does.
-fn unverified() -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Unverified(Arc::clone(&provider)));
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-        .unwrap_or_else(|_| ClientConfig::builder())
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    config.enable_sni = false;
-    config
-}
-
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
