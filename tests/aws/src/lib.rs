@@ -110,11 +110,6 @@ pub struct Running {
 }
 
 impl Running {
-    /// Its tasks, for what shall run and end with it.
-    pub const fn tasks(&mut self) -> &mut Tasks {
-        &mut self.tasks
-    }
-
     /// Waits until the token given to [`serve`] is cancelled and everything has ended, or until some part fails.
     pub async fn wait(self) -> Result<(), Error> {
         Ok(self.tasks.wait(GRACE).await?)
@@ -123,6 +118,11 @@ impl Running {
 
 /// Starts everything. When this returns, clients can connect.
 pub async fn serve(config: Config, stop: CancellationToken) -> Result<Running, Error> {
+    serve_in(config, Tasks::new(stop)).await
+}
+
+/// Starts everything among tasks that run already, a signal handler say. They end with it.
+pub async fn serve_in(config: Config, tasks: Tasks) -> Result<Running, Error> {
     let Config { world, mut settings, seed, time_scale, api, control, dns, data_plane, oidc, log } = config;
     if !time_scale.is_normal() || time_scale <= 0.0 {
         return Err(Error::TimeScale(time_scale));
@@ -135,13 +135,14 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Running, E
         Some(address) => Some(dns::Sockets::bind(address).await?),
         None => None,
     };
+    let stop = tasks.stop().clone();
     let engine = Arc::new(Engine::new(Model::new(&world, settings, seed), time_scale));
     let mut running = Running {
         api: api_socket.local_addr().unwrap_or(api),
         control: control_socket.local_addr().unwrap_or(control),
         dns: dns_sockets.as_ref().map(dns::Sockets::address),
         engine: Arc::clone(&engine),
-        tasks: Tasks::new(stop.clone()),
+        tasks,
     };
     let tasks = &mut running.tasks;
     let handler = Arc::new(api::Api { engine: Arc::clone(&engine), oidc });

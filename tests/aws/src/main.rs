@@ -5,13 +5,13 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use aws_emulator::{Config, LOOPBACK_WORLD, Oidc, dataplane, serve};
+use aws_emulator::{Config, LOOPBACK_WORLD, Oidc, dataplane, serve_in};
 use aws_model::{
     Settings,
     settings::{Profile, TABLE},
 };
 use clap::Parser;
-use daemon::{log, shutdown};
+use daemon::{log, shutdown, tasks::Tasks};
 use tokio_util::sync::CancellationToken;
 use world::World;
 
@@ -91,9 +91,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         tracing::warn!(%error, "there may be fewer connections than wanted");
     }
     let stop = CancellationToken::new();
-    let mut running = serve(config, stop.clone()).await?;
+    let mut tasks = Tasks::new(stop.clone());
+    tasks.watch("signals", shutdown::on_signal(stop));
+    let running = serve_in(config, tasks).await?;
     tracing::info!(api = %running.api, control = %running.control, "serving");
-    running.tasks().watch("signals", shutdown::on_signal(stop));
     running.wait().await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -109,6 +109,8 @@ async fn connection<H: Handler>(io: TokioIo<tokio::net::TcpStream>, handler: Arc
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // A client that has said all and closed its side still gets its answer.
+        .half_close(true)
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(MAX_HEAD)
         .serve_connection(io, service);

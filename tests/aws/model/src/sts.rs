@@ -8,7 +8,7 @@ use crate::{
     identity::{Identity, Session, timestamp},
     limits::Bucket,
     operations::Operation,
-    schema::{Input, Kind, TEXT, optional, required},
+    schema::{Input, Kind, optional, required},
     value::record,
 };
 
@@ -49,7 +49,7 @@ const ASSUME_ROLE_WITH_WEB_IDENTITY: Operation = Operation {
         required("RoleSessionName", SESSION_NAME),
         required("WebIdentityToken", Kind::Text { min: 4, max: 20000 }),
         optional("DurationSeconds", SECONDS),
-        optional("ProviderId", TEXT),
+        optional("ProviderId", Kind::Text { min: 4, max: 2048 }),
     ],
     refuses: &[Code::InvalidIdentityToken],
     run: |model, input| {

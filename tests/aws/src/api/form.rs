@@ -68,7 +68,7 @@ mod tests {
         let form = read(b"Action=Describe", b"Name=a+b%2Fc&Empty=&Bare");
         assert_eq!(form.get("Name"), Some("a b/c"));
         assert_eq!((form.get("Empty"), form.get("Bare")), (Some(""), Some("")));
-        assert_eq!((form.get("Action"), form.defect), (Some("Describe"), None));
+        assert_eq!((form.get("Action"), &form.defect), (Some("Describe"), &None));
     }
 
     #[test]

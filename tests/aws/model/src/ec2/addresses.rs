@@ -12,7 +12,7 @@ use crate::{
     fault::Code,
     limits::Bucket,
     operations::Operation,
-    schema::{Kind, TEXT, TEXTS, optional, required},
+    schema::{Kind, TEXT, TEXTS, optional},
     value::record,
 };
 
@@ -70,10 +70,12 @@ pub(super) const DESCRIBE: Operation = Operation {
 pub(super) const RELEASE: Operation = Operation {
     name: "ReleaseAddress",
     bucket: Bucket::Ec2,
-    accepts: &[required("AllocationId", TEXT)],
+    accepts: &[optional("AllocationId", TEXT)],
     refuses: &[Code::AddressNotFound, Code::AddressInUse],
     run: |model, input| {
-        let id = input.need("AllocationId");
+        let Some(id) = input.text("AllocationId") else {
+            return Code::MissingParameter.refuse("The request must contain the parameter allocationId");
+        };
         if !model.elastic.contains_key(id) {
             return Code::AddressNotFound.refuse(format!("The allocation ID '{id}' does not exist"));
         }

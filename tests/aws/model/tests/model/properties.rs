@@ -277,7 +277,9 @@ proptest! {
     fn same_seed_and_steps_give_the_same_log(seed in any::<u64>(), steps in proptest::collection::vec(step(), 1..30)) {
         let logs: Vec<_> = (0..2).map(|_| {
             let mut run = Run::new(seed);
-            steps.iter().for_each(|step| run.take(step));
+            for step in &steps {
+                run.take(step);
+            }
             run.lab.log
         }).collect();
         prop_assert_eq!(&logs[0], &logs[1]);

@@ -145,8 +145,7 @@ impl Lab {
 
     /// A load balancer in the private subnets with a TCP listener on port 80 and one ip target group: their ARNs.
     pub(crate) fn nlb(&mut self, zones: usize) -> Nlb {
-        let subnets: String =
-            SUBNETS[..zones].iter().enumerate().map(|(n, s)| format!("&Subnets.member.{}={s}", n + 1)).collect();
+        let subnets = list("Subnets.member.{}", &SUBNETS[..zones]);
         let created = self.elb("CreateLoadBalancer", &format!("Name=web&Type=network&Scheme=internal{subnets}"));
         let balancer = path(&created, &["LoadBalancers", "0", "LoadBalancerArn"]);
         let dns = path(&created, &["LoadBalancers", "0", "DNSName"]);
@@ -234,7 +233,7 @@ pub(crate) struct Nlb {
 }
 
 pub(crate) fn targets(pods: &[&str]) -> String {
-    pods.iter().enumerate().map(|(n, pod)| format!("&Targets.member.{}.Id={pod}", n + 1)).collect()
+    list("Targets.member.{}.Id", pods)
 }
 
 pub(crate) fn health_line(description: &Value) -> String {
@@ -280,4 +279,11 @@ impl Lab {
         self.settle();
         hits
     }
+}
+
+/// Fields of a list: `&<name>=<value>` for each value, with its number for `{}`.
+fn list(name: &str, values: &[&str]) -> String {
+    values.iter().enumerate().fold(String::new(), |fields, (n, value)| {
+        format!("{fields}&{}={value}", name.replace("{}", &(n + 1).to_string()))
+    })
 }
