@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use aws_emulator::dataplane::descriptors::raise_limit;
 use aws_model::settings::Profile;
 use lab::{Client, Lab, Pod, eventually};
 use tokio::task::JoinSet;
@@ -19,6 +20,8 @@ fn descriptors() -> usize {
 async fn ten_thousand_connections_leave_no_descriptor_and_no_task_behind() {
     const WAVES: usize = 10;
     const WAVE: usize = 1000;
+    let allowed = raise_limit().expect("a limit of its own");
+    assert!(allowed >= 4200, "this test needs 4200 open files, and the system's limit is {allowed} (ulimit -Hn)");
     let lab = Lab::start(Profile::Instant, &[]);
     let pods: Vec<_> = (0..2).map(|n| Pod::start(lab.pod_address('a', n))).collect();
     let targets: Vec<_> = pods.iter().map(|pod| pod.at).collect();
