@@ -310,6 +310,24 @@ fn listings_come_in_pages_that_stay_right_when_items_go() {
 }
 
 #[test]
+fn pages_of_any_size_show_every_item_once() {
+    let mut lab = lab();
+    let arns: Vec<String> = (0..7).map(|n| lab.group(&format!("g{n}"))).collect();
+    for size in 1..=8 {
+        let (mut seen, mut marker) = (Vec::new(), String::new());
+        loop {
+            let page = lab.elb("DescribeTargetGroups", &format!("PageSize={size}&Marker={marker}"));
+            seen.extend(page.get("TargetGroups").expect("groups").items().iter().map(|g| path(g, &["TargetGroupArn"])));
+            match page.get("NextMarker").and_then(|m| m.text()) {
+                Some(next) => next.clone_into(&mut marker),
+                None => break,
+            }
+        }
+        assert_eq!(seen, arns, "pages of {size}");
+    }
+}
+
+#[test]
 fn quotas_are_checked_over_groups_zones_and_load_balancers() {
     let keys = [
         ("quota.network-load-balancers", "1"),
