@@ -391,6 +391,10 @@ fn lost_reply_has_taken_effect_and_repeating_it_finds_what_exists() {
     lab.model.order(serde_json::from_str(order).expect("an order"), lab.now).expect("valid");
     let reply = lab.send(Service::Elb, "DeleteTargetGroup", &arn_field(&again.body));
     assert_eq!((reply.status, lab.model.counts().target_groups), (500, 0));
+    let order = r#"{"effect":{"delay":{"seconds":5}}}"#;
+    lab.model.order(serde_json::from_str(order).expect("an order"), lab.now).expect("valid");
+    let late = lab.send(Service::Elb, "CreateTargetGroup", &fields);
+    assert_eq!((late.status, late.delivery.after), (200, seconds(5)));
 }
 
 fn arn_field(body: &Body) -> String {

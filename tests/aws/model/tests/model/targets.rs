@@ -1,7 +1,7 @@
 //! The life of targets on both planes.
 
 use crate::support::{Lab, PODS, at, route, seconds};
-use aws_model::{Answer, settings::Profile};
+use aws_model::{Answer, Event, settings::Profile};
 
 #[test]
 fn target_goes_through_registration_and_checks_to_healthy_and_drains_away() {
@@ -108,6 +108,8 @@ fn one_zone_that_cannot_reach_a_target_is_outvoted_and_two_are_not() {
     lab.blind.remove(&12);
     lab.pass(seconds(60));
     assert_eq!(lab.state(&nlb.group), "healthy/-");
+    let changes = lab.log.iter().filter(|entry| matches!(entry.event, Event::Target { .. })).count();
+    assert_eq!(changes, 5, "initial twice, healthy, unhealthy, healthy: the minority moves nothing in between");
 }
 
 #[test]
