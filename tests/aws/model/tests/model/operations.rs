@@ -318,6 +318,7 @@ fn pages_of_any_size_show_every_item_once() {
         loop {
             let page = lab.elb("DescribeTargetGroups", &format!("PageSize={size}&Marker={marker}"));
             seen.extend(page.get("TargetGroups").expect("groups").items().iter().map(|g| path(g, &["TargetGroupArn"])));
+            assert!(seen.len() <= arns.len(), "pages of {size} repeat items");
             match page.get("NextMarker").and_then(|m| m.text()) {
                 Some(next) => next.clone_into(&mut marker),
                 None => break,
