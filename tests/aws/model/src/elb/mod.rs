@@ -6,6 +6,7 @@ pub(crate) mod balancer;
 mod balancer_settings;
 mod capacity;
 mod certificates;
+mod forwarding;
 pub(crate) mod group;
 mod health_check;
 pub(crate) mod listener;
