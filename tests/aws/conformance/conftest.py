@@ -23,13 +23,14 @@ PODS = ["127.10.11.21", "127.10.12.21", "127.10.13.21"]
 class Emulator:
     """A running emulator: AWS clients, and its control API."""
 
-    def __init__(self, profile="instant", time_scale=1, data_plane=False, **settings):
+    def __init__(self, profile="instant", time_scale=1, data_plane=False, arguments=(), **settings):
         command = [
             os.environ["AWS_EMULATOR"],
             "--listen=127.0.0.1:0",
             "--control=127.0.0.1:0",
             f"--profile={profile}",
             f"--time-scale={time_scale}",
+            *arguments,
         ]
         command += [] if data_plane else ["--no-data-plane"]
         command += [f"--set={key}={value}" for key, value in settings.items()]
@@ -96,6 +97,7 @@ class Emulator:
         return created["Listeners"][0]["ListenerArn"]
 
     def stop(self):
+        """Ends the emulator in order; harmless if it has ended."""
         self.process.terminate()
         assert self.process.wait(timeout=15) == 0
 

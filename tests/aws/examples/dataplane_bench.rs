@@ -50,6 +50,10 @@ fn target_address() -> SocketAddrV4 {
 }
 
 fn main() {
+    let allowed = dataplane::descriptors::raise_limit().expect("a limit of its own");
+    if allowed < 2 * HELD as u64 + 100 {
+        println!("the last part needs {} open files; the system's limit is {allowed} (ulimit -Hn)", 2 * HELD + 100);
+    }
     match std::env::args().nth(1).as_deref() {
         None => compare(),
         Some("plane") => plane(),

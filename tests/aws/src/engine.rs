@@ -66,12 +66,14 @@ impl Engine {
 
     /// The time since the start, in model time.
     pub fn now(&self) -> Duration {
-        self.started.elapsed().mul_f64(self.scale)
+        Duration::try_from_secs_f64(self.started.elapsed().as_secs_f64() * self.scale).unwrap_or(Duration::MAX)
     }
 
-    /// A duration of model time (a timeout, a TTL) in real time.
+    /// A duration of model time (a timeout, a TTL) in real time. What would take longer than a year takes a year, so
+    /// that it can be added to a time of the clock.
     pub fn real(&self, model_time: Duration) -> Duration {
-        model_time.div_f64(self.scale)
+        const YEAR: Duration = Duration::from_hours(365 * 24);
+        Duration::try_from_secs_f64(model_time.as_secs_f64() / self.scale).unwrap_or(YEAR).min(YEAR)
     }
 
     /// Waits until the model has commands for the data plane. To be called by one task only, which carries them out in

@@ -31,6 +31,9 @@ use world::World;
 /// A world of loopback addresses, for an emulator that runs on a machine's own network without any privilege.
 pub const LOOPBACK_WORLD: &str = include_str!("../loopback.yaml");
 
+/// Scales at which times of either kind stay far from what a [`Duration`] holds.
+const TIME_SCALES: std::ops::RangeInclusive<f64> = 0.001..=10_000.0;
+
 /// How long tasks have to end once they were asked to.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -82,7 +85,7 @@ impl Config {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Time cannot run at this scale.
-    #[error("time scale {0} is not a positive number; 1 is real time, 20 is twenty times as fast")]
+    #[error("time scale {0} is not between 0.001 and 10000; 1 is real time, 20 is twenty times as fast")]
     TimeScale(f64),
     /// An address is not ours, or taken.
     #[error(transparent)]
@@ -124,7 +127,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> Result<Running, E
 /// Starts everything among tasks that run already, a signal handler say. They end with it.
 pub async fn serve_in(config: Config, tasks: Tasks) -> Result<Running, Error> {
     let Config { world, mut settings, seed, time_scale, api, control, dns, data_plane, oidc, log } = config;
-    if !time_scale.is_normal() || time_scale <= 0.0 {
+    if !TIME_SCALES.contains(&time_scale) {
         return Err(Error::TimeScale(time_scale));
     }
     settings.time_scale = time_scale;

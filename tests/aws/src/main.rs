@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use aws_emulator::{Config, LOOPBACK_WORLD, Oidc, serve_in};
+use aws_emulator::{Config, LOOPBACK_WORLD, Oidc, dataplane, serve_in};
 use aws_model::{
     Settings,
     settings::{Profile, TABLE},
@@ -69,7 +69,7 @@ struct Arguments {
     #[arg(long, value_name = "URL", requires = "oidc_jwks")]
     oidc_issuer: Option<String>,
     /// What of the emulator's own doings is written to standard error.
-    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "RUST_LOG", default_value = "info,hickory_server=warn", value_name = "FILTER")]
     verbosity: String,
 }
 
@@ -87,6 +87,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
     log::init(&arguments.verbosity, log::Format::Text)?;
     let config = configure(arguments)?;
+    if let Err(error) = dataplane::descriptors::raise_limit() {
+        tracing::warn!(%error, "there may be fewer connections than wanted");
+    }
     let stop = CancellationToken::new();
     let mut tasks = Tasks::new(stop.clone());
     tasks.watch("signals", shutdown::on_signal(stop));

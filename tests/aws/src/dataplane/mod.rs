@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Engine;
 
+pub mod descriptors;
 mod dial;
 mod flow;
 mod listener;

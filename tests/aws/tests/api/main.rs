@@ -32,3 +32,13 @@ impl Emulator {
         self.running.wait().await.expect("a clean end");
     }
 }
+
+#[test]
+fn readme_has_every_setting_with_its_values() {
+    let readme = include_str!("../../README.md");
+    for row in aws_model::settings::TABLE {
+        let [instant, fast, real] = row.profiles;
+        let line = format!("| `{}` | {instant} | {fast} | {real} | {} |", row.key, row.help);
+        assert!(readme.contains(&line), "README.md lacks the line\n{line}");
+    }
+}

@@ -14,8 +14,9 @@ use tokio::{
     time::timeout,
 };
 
-use crate::lab::{
-    Balancer, Client, Group, Lab, Pod, TRAFFIC, eventually, eventually_async, listen, tally, until_accepting, within,
+use crate::{
+    lab::{Balancer, Group, Lab, eventually, eventually_async, until_accepting, within},
+    peers::{Client, Pod, TRAFFIC, listen, tally},
 };
 
 /// A load balancer in zone a whose group has one target: a listener of the test's own. The target is registered and
@@ -26,11 +27,8 @@ async fn to_listener<'a>(lab: &'a Lab, attributes: &[(&str, &str)]) -> (Balancer
     let checked = Pod::start(address);
     let target = SocketAddrV4::new(address, 9000);
     let listener = listen(target);
-    let balancer = lab.balancer(&['a'], &[]).await;
-    let group = lab.group(&[("HealthCheckPort", &TRAFFIC.to_string())], attributes);
-    balancer.listen(&group).await;
-    group.register(&[target]);
-    group.until(&[target], "healthy").await;
+    let (balancer, group) =
+        lab.serving(&['a'], &[target], &[("HealthCheckPort", &TRAFFIC.to_string())], attributes).await;
     (balancer, group, listener, checked)
 }
 
@@ -137,11 +135,7 @@ async fn proxy_header_names_the_client_and_the_address_that_it_connected_to() {
 async fn target_sees_the_clients_address_where_it_is_preserved() {
     let lab = Lab::start(Profile::Instant, &[]);
     let pod = Pod::start(lab.pod_address('a', 0));
-    let balancer = lab.balancer(&['a'], &[]).await;
-    let group = lab.group(&[], &[("preserve_client_ip.enabled", "true")]);
-    balancer.listen(&group).await;
-    group.register(&[pod.at]);
-    group.until(&[pod.at], "healthy").await;
+    let (balancer, _) = lab.serving(&['a'], &[pod.at], &[], &[("preserve_client_ip.enabled", "true")]).await;
     let me = Ipv4Addr::new(127, 0, 0, 77);
     let client = Client::connect_from(me, balancer.at('a')).await.expect("the target");
     assert_eq!(*client.seen_as.ip(), me);
@@ -179,10 +173,7 @@ async fn idle_connection_is_forgotten_and_the_next_bytes_are_answered_with_a_res
 async fn silent_stuck_and_dead_clients_keep_nobody_waiting() {
     let lab = Lab::start(Profile::Instant, &[]);
     let pod = Pod::start(lab.pod_address('a', 0));
-    let (balancer, group) = (lab.balancer(&['a'], &[]).await, lab.group(&[], &[]));
-    balancer.listen(&group).await;
-    group.register(&[pod.at]);
-    group.until(&[pod.at], "healthy").await;
+    let (balancer, _) = lab.serving(&['a'], &[pod.at], &[], &[]).await;
     let at = balancer.at('a');
     let mut burdens = Vec::new();
     for n in 0..200 {
@@ -259,10 +250,7 @@ async fn address_that_is_taken_is_listened_on_as_soon_as_it_is_free() {
 async fn address_that_is_gone_holds_its_clients_without_a_byte_and_fails_its_checks() {
     let lab = Lab::start(Profile::Instant, &[]);
     let pod = Pod::start(lab.pod_address('a', 0));
-    let (balancer, group) = (lab.balancer(&['a'], &[]).await, lab.group(&[], &[]));
-    balancer.listen(&group).await;
-    group.register(&[pod.at]);
-    group.until(&[pod.at], "healthy").await;
+    let (balancer, group) = lab.serving(&['a'], &[pod.at], &[], &[]).await;
     lab.engine.with(|model, now| model.set_unreachable(*pod.at.ip(), true, now));
     let mut client = TcpStream::connect(balancer.at('a')).await.expect("the load balancer listens");
     client.write_all(b"hello").await.expect("nobody resets");

@@ -4,7 +4,10 @@ use std::{net::SocketAddrV4, time::Duration};
 
 use aws_model::{Event, How, settings::Profile};
 
-use crate::lab::{Client, Lab, Pod, eventually, tally};
+use crate::{
+    lab::{Lab, eventually},
+    peers::{Client, Pod, tally},
+};
 
 /// Model times at which connections were given to a target.
 fn opened(lab: &Lab, to: SocketAddrV4) -> Vec<Duration> {
@@ -20,11 +23,8 @@ async fn deregistered_target_gets_new_connections_for_the_lag_and_then_none_whil
     let lag = Duration::from_mins(1);
     let lab = Lab::start(Profile::Instant, &[("lag.deregistration", "60s")]);
     let pods: Vec<_> = (0..2).map(|n| Pod::start(lab.pod_address('a', n))).collect();
-    let balancer = lab.balancer(&['a'], &[]).await;
-    let group = lab.group(&[], &[("deregistration_delay.timeout_seconds", "1")]);
-    balancer.listen(&group).await;
-    group.register(&[pods[0].at]);
-    group.until(&[pods[0].at], "healthy").await;
+    let (balancer, group) =
+        lab.serving(&['a'], &[pods[0].at], &[], &[("deregistration_delay.timeout_seconds", "1")]).await;
     let mut old = Client::connect(balancer.at('a')).await.expect("the one target");
     group.register(&[pods[1].at]);
     group.until(&[pods[1].at], "healthy").await;
@@ -51,17 +51,17 @@ async fn deregistered_target_gets_new_connections_for_the_lag_and_then_none_whil
 async fn connection_termination_resets_open_connections_when_the_delay_is_over() {
     let lab = Lab::start(Profile::Instant, &[]);
     let pod = Pod::start(lab.pod_address('a', 0));
-    let balancer = lab.balancer(&['a'], &[]).await;
-    let group = lab.group(
-        &[],
-        &[
-            ("deregistration_delay.timeout_seconds", "60"),
-            ("deregistration_delay.connection_termination.enabled", "true"),
-        ],
-    );
-    balancer.listen(&group).await;
-    group.register(&[pod.at]);
-    group.until(&[pod.at], "healthy").await;
+    let (balancer, group) = lab
+        .serving(
+            &['a'],
+            &[pod.at],
+            &[],
+            &[
+                ("deregistration_delay.timeout_seconds", "60"),
+                ("deregistration_delay.connection_termination.enabled", "true"),
+            ],
+        )
+        .await;
     let mut client = Client::connect(balancer.at('a')).await.expect("the target");
     let before = lab.engine.now();
     group.deregister(&[pod.at]);
@@ -78,10 +78,7 @@ async fn connection_termination_resets_open_connections_when_the_delay_is_over()
 async fn target_that_is_registered_again_while_it_drains_serves_on() {
     let lab = Lab::start(Profile::Instant, &[]);
     let pod = Pod::start(lab.pod_address('a', 0));
-    let (balancer, group) = (lab.balancer(&['a'], &[]).await, lab.group(&[], &[]));
-    balancer.listen(&group).await;
-    group.register(&[pod.at]);
-    group.until(&[pod.at], "healthy").await;
+    let (balancer, group) = lab.serving(&['a'], &[pod.at], &[], &[]).await;
     let mut old = Client::connect(balancer.at('a')).await.expect("the target");
     group.deregister(&[pod.at]);
     assert_eq!(group.state(pod.at), "draining");

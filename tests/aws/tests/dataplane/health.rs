@@ -6,7 +6,10 @@ use aws_model::{Entry, Event, How, settings::Profile};
 use ppp::v2;
 use tokio::io::AsyncReadExt;
 
-use crate::lab::{Client, Lab, Pod, listen, tally, within};
+use crate::{
+    lab::{Lab, within},
+    peers::{Client, Pod, listen, tally},
+};
 
 /// In the order of the log: for each health check of the one target whether it passed, and its changes of state.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,19 +40,19 @@ async fn target_changes_its_state_after_exactly_the_configured_number_of_checks(
     for (unhealthy, healthy) in [("2", "3"), ("4", "2")] {
         let lab = Lab::start(Profile::Instant, &[]);
         let pod = Pod::start(lab.pod_address('a', 0));
-        let balancer = lab.balancer(&['a'], &[]).await;
-        let group = lab.group(
-            &[
-                ("HealthCheckProtocol", "HTTP"),
-                ("HealthCheckPort", "8081"),
-                ("UnhealthyThresholdCount", unhealthy),
-                ("HealthyThresholdCount", healthy),
-            ],
-            &[],
-        );
-        balancer.listen(&group).await;
-        group.register(&[pod.at]);
-        group.until(&[pod.at], "healthy").await;
+        let (_, group) = lab
+            .serving(
+                &['a'],
+                &[pod.at],
+                &[
+                    ("HealthCheckProtocol", "HTTP"),
+                    ("HealthCheckPort", "8081"),
+                    ("UnhealthyThresholdCount", unhealthy),
+                    ("HealthyThresholdCount", healthy),
+                ],
+                &[],
+            )
+            .await;
         assert_eq!(checks_before(&steps(&lab), "healthy", true), 1, "a new target needs one passed check");
         pod.set_healthy(false);
         group.until(&[pod.at], "unhealthy").await;
@@ -67,10 +70,7 @@ async fn target_whose_port_is_closed_becomes_unhealthy_and_recovers_when_it_open
     let address = lab.pod_address('a', 0);
     let pods = [Pod::start(address), Pod::start(lab.pod_address('a', 1))];
     let targets = [pods[0].at, pods[1].at];
-    let (balancer, group) = (lab.balancer(&['a', 'b', 'c'], &[]).await, lab.group(&[], &[]));
-    balancer.listen(&group).await;
-    group.register(&targets);
-    group.until(&targets, "healthy").await;
+    let (balancer, group) = lab.serving(&['a', 'b', 'c'], &targets, &[], &[]).await;
     let [first, _second] = pods;
     first.end().await;
     group.until(&targets[..1], "unhealthy").await;
@@ -88,15 +88,15 @@ async fn connections_of_a_target_that_turns_unhealthy_are_reset_unless_the_group
         let lab = Lab::start(Profile::Instant, &[]);
         let pods: Vec<_> = (0..2).map(|n| Pod::start(lab.pod_address('a', n))).collect();
         let targets: Vec<_> = pods.iter().map(|pod| pod.at).collect();
-        let balancer = lab.balancer(&['a'], &[]).await;
         let termination = if keeps { "false" } else { "true" };
-        let group = lab.group(
-            &[("HealthCheckProtocol", "HTTP"), ("HealthCheckPort", "8081")],
-            &[("target_health_state.unhealthy.connection_termination.enabled", termination)],
-        );
-        balancer.listen(&group).await;
-        group.register(&targets[..1]);
-        group.until(&targets[..1], "healthy").await;
+        let (balancer, group) = lab
+            .serving(
+                &['a'],
+                &targets[..1],
+                &[("HealthCheckProtocol", "HTTP"), ("HealthCheckPort", "8081")],
+                &[("target_health_state.unhealthy.connection_termination.enabled", termination)],
+            )
+            .await;
         let mut client = Client::connect(balancer.at('a')).await.expect("the one target");
         group.register(&targets[1..]);
         group.until(&targets, "healthy").await;
@@ -142,11 +142,8 @@ async fn unhealthy_target_gets_new_connections_for_the_lag_and_then_none() {
     let lab = Lab::start(Profile::Instant, &[("lag.unhealthy", "40s")]);
     let pods: Vec<_> = (0..2).map(|n| Pod::start(lab.pod_address('a', n))).collect();
     let targets: Vec<_> = pods.iter().map(|pod| pod.at).collect();
-    let balancer = lab.balancer(&['a'], &[]).await;
-    let group = lab.group(&[("HealthCheckProtocol", "HTTP"), ("HealthCheckPort", "8081")], &[]);
-    balancer.listen(&group).await;
-    group.register(&targets);
-    group.until(&targets, "healthy").await;
+    let (balancer, group) =
+        lab.serving(&['a'], &targets, &[("HealthCheckProtocol", "HTTP"), ("HealthCheckPort", "8081")], &[]).await;
     pods[0].set_healthy(false);
     group.until(&targets[..1], "unhealthy").await;
     let noticed = lab.engine.now();

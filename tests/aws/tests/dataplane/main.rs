@@ -6,4 +6,5 @@ mod draining;
 mod health;
 mod lab;
 mod naming;
+mod peers;
 mod routing;

@@ -11,7 +11,10 @@ use hickory_server::proto::{
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
-use crate::lab::{Lab, Pod, eventually_async, within};
+use crate::{
+    lab::{Lab, eventually_async, within},
+    peers::Pod,
+};
 
 async fn ask(server: SocketAddr, name: &str) -> (ResponseCode, Vec<Ipv4Addr>, Vec<u32>) {
     let mut question = Message::new(1, MessageType::Query, OpCode::Query);

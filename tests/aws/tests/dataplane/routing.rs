@@ -2,17 +2,17 @@
 
 use aws_model::{Event, settings::Profile};
 
-use crate::lab::{Client, Lab, Pod, assert_spread_evenly, tally};
+use crate::{
+    lab::Lab,
+    peers::{Client, Pod, assert_spread_evenly, tally},
+};
 
 #[tokio::test]
 async fn connections_spread_over_the_targets_as_chance_allows() {
     let lab = Lab::start(Profile::Instant, &[]);
     let pods: Vec<_> = (0..4).map(|n| Pod::start(lab.pod_address('a', n))).collect();
     let targets: Vec<_> = pods.iter().map(|pod| pod.at).collect();
-    let (balancer, group) = (lab.balancer(&['a'], &[]).await, lab.group(&[], &[]));
-    balancer.listen(&group).await;
-    group.register(&targets);
-    group.until(&targets, "healthy").await;
+    let (balancer, _) = lab.serving(&['a'], &targets, &[], &[]).await;
     assert_spread_evenly(balancer.at('a'), &targets).await;
     lab.end().await;
 }
@@ -25,10 +25,7 @@ async fn zone_sends_only_to_its_own_targets_unless_cross_zone_is_on_and_the_grou
         .into_iter()
         .collect();
     let targets: Vec<_> = pods.iter().map(|pod| pod.at).collect();
-    let (balancer, group) = (lab.balancer(&['a', 'b', 'c'], &[]).await, lab.group(&[], &[]));
-    balancer.listen(&group).await;
-    group.register(&targets);
-    group.until(&targets, "healthy").await;
+    let (balancer, group) = lab.serving(&['a', 'b', 'c'], &targets, &[], &[]).await;
     assert_spread_evenly(balancer.at('a'), &targets[..2]).await;
     assert_eq!(tally(balancer.at('b'), 50).await.into_keys().collect::<Vec<_>>(), targets[2..3]);
     assert_spread_evenly(balancer.at('c'), &targets[3..]).await;
@@ -47,11 +44,8 @@ async fn with_no_healthy_target_connections_go_to_all_of_them() {
     let lab = Lab::start(Profile::Instant, &[]);
     let pods: Vec<_> = (0..3).map(|n| Pod::start(lab.pod_address('a', n))).collect();
     let targets: Vec<_> = pods.iter().map(|pod| pod.at).collect();
-    let balancer = lab.balancer(&['a'], &[]).await;
-    let group = lab.group(&[("HealthCheckProtocol", "HTTP"), ("HealthCheckPort", "8081")], &[]);
-    balancer.listen(&group).await;
-    group.register(&targets);
-    group.until(&targets, "healthy").await;
+    let (balancer, group) =
+        lab.serving(&['a'], &targets, &[("HealthCheckProtocol", "HTTP"), ("HealthCheckPort", "8081")], &[]).await;
     for pod in &pods[..2] {
         pod.set_healthy(false);
     }

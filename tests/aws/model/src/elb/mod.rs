@@ -1,11 +1,12 @@
 //! ELBv2, the half that Network Load Balancers have.
 
-mod attribute_table;
+pub(crate) mod attribute_table;
 pub(crate) mod attributes;
 pub(crate) mod balancer;
 mod balancer_settings;
 mod capacity;
 mod certificates;
+mod forwarding;
 pub(crate) mod group;
 mod health_check;
 pub(crate) mod listener;

@@ -4,5 +4,6 @@
 
 mod operations;
 mod properties;
+mod routing;
 mod support;
 mod targets;
