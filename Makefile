@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit pure binaries programs clients conformance lifecycle scenarios lab shell clean
+.PHONY: help demo test check unit pure binaries programs clients conformance lifecycle scenarios lab shell bench clean
 SHELL := /bin/sh
 
 # One selection of packages for all builds: with another one cargo would build the dependencies with other features again.
@@ -74,6 +74,9 @@ lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get n
 
 shell: binaries clients ## a shell in a new lab, with the aws CLI
 	@PATH="$(VENV)/bin:$$PATH" $(LAB) shell
+
+bench: ## what a listener of the emulator carries, in a release build
+	@cargo run --release --quiet -p aws-emulator --example dataplane_bench
 
 clean: ## remove what was built here (the lab's programs stay in the user's cache)
 	@cargo clean
