@@ -76,6 +76,13 @@ pub enum Error {
     },
 }
 
+/// Finds what is wrong with the options before anything is built or started.
+pub fn check(options: &Options) -> Result<(), Error> {
+    read_world(options)?;
+    aws::settings(options)?;
+    Ok(())
+}
+
 /// Sets the namespaces up, starts the lab, does what was asked for, and returns the status to exit with. Nothing is torn
 /// down: the kernel ends everything when process 1 does.
 pub fn run(inside: &Inside) -> Result<ExitCode, Error> {
