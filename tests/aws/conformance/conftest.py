@@ -97,6 +97,7 @@ class Emulator:
         return created["Listeners"][0]["ListenerArn"]
 
     def stop(self):
+        """Ends the emulator in order; harmless if it has ended."""
         self.process.terminate()
         assert self.process.wait(timeout=15) == 0
 

@@ -1,6 +1,7 @@
 """Paging, limits, throttling, lost replies and idempotency, as boto3 and its own retries meet them."""
 
 import concurrent.futures
+import json
 
 import pytest
 from botocore.exceptions import ClientError, HTTPClientError
@@ -103,6 +104,33 @@ def test_server_errors_come_before_or_after_the_effect(emulator, effect, groups)
     assert emulator.counts()["targetGroups"] == groups
     emulator.group()
     assert emulator.counts()["targetGroups"] == 1
+
+
+def test_client_that_retries_through_chaos_ends_with_neither_duplicates_nor_leaks(emulate):
+    chaos = {"fault.lose-replies": 0.2, "fault.fail-after": 0.15, "fault.fail-before": 0.15}
+    emulator = emulate(**chaos)
+    client = emulator.client("elbv2", attempts=12)
+    arns = [
+        client.create_target_group(Name=f"g{n}", Protocol="TCP", Port=80, VpcId=VPC)["TargetGroups"][0]["TargetGroupArn"]
+        for n in range(20)
+    ]
+    assert len(set(arns)) == emulator.counts()["targetGroups"] == 20
+    assert len(emulator.calls("CreateTargetGroup")) > 20, "some were repeated"
+    for arn in arns:
+        client.delete_target_group(TargetGroupArn=arn)
+    assert emulator.counts()["targetGroups"] == 0
+
+
+def test_log_file_has_every_entry_in_order(emulate, tmp_path):
+    path = tmp_path / "log.jsonl"
+    emulator = emulate(arguments=[f"--log={path}"])
+    emulator.elb.register_targets(TargetGroupArn=emulator.group(), Targets=[{"Id": PODS[0]}])
+    asked = emulator.control("GET", "/v1/log")["entries"]
+    emulator.stop()
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    assert entries == asked
+    assert [entry["sequence"] for entry in entries] == list(range(1, len(entries) + 1))
+    assert [entry["kind"] for entry in entries] == ["api", "target", "api"]
 
 
 def test_creation_is_idempotent_only_with_equal_settings(emulate):

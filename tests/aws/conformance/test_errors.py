@@ -5,6 +5,7 @@ import socket
 import urllib.parse
 
 import pytest
+from botocore import xform_name
 from botocore.exceptions import ClientError
 from conftest import PODS, SUBNETS, VPC, until
 
@@ -188,11 +189,26 @@ def test_mistake_has_its_code(resources, service, operation, arguments, code):
     assert resources["emulator"].counts() == before
 
 
-def test_every_code_that_an_operation_names_can_be_ordered(emulator):
-    """Those that nothing here provokes can still be had by a fault, on the operations that name them."""
+def test_every_code_of_every_operation_arrives_as_botocore_models_it(emulator):
+    """Whatever nothing here provokes is ordered: code, status and exception class are those of AWS's API model."""
+    ordered = 0
     for operation in emulator.control("GET", "/v1/operations"):
+        service = {"elb": "elbv2"}.get(operation["service"], operation["service"])
+        client = emulator.client(service)
+        shapes = client.meta.service_model.operation_model(operation["name"]).error_shapes
+        models = {shape.metadata.get("error", {}).get("code", shape.name): shape for shape in shapes}
         for code in operation["errors"]:
             emulator.fault({"refuse": {"code": code}}, action=operation["name"])
+            with pytest.raises(ClientError) as refused:
+                getattr(client, xform_name(operation["name"]))()
+            answer = refused.value.response
+            assert answer["Error"]["Code"] == code
+            if code in models:
+                status = models[code].metadata["error"]["httpStatusCode"]
+                assert answer["ResponseMetadata"]["HTTPStatusCode"] == status, (operation["name"], code)
+                assert type(refused.value).__name__ == models[code].name
+            ordered += 1
+    assert ordered > 130
 
 
 def test_unsigned_and_stale_and_foreign_credentials_are_refused(emulator):

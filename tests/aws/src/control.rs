@@ -159,20 +159,32 @@ impl Control {
         let limit: usize = get("limit").map_or(Ok(MOST_ENTRIES), str::parse)?;
         let wait: f64 = get("wait").map_or(Ok(0.0), str::parse)?;
         let wait = Duration::try_from_secs_f64(wait)?.min(LONGEST_WAIT);
-        let wanted = |entry: &Entry| matches(entry, get("kind"), get("who"), get("contains"));
+        let limit = limit.min(MOST_ENTRIES);
         let deadline = tokio::time::Instant::now() + wait;
         let mut news = self.engine.journal().watch();
-        let mut from = after;
+        let (mut lines, mut seen) = (Vec::new(), after);
         loop {
             news.mark_unchanged();
-            let (entries, seen) = self.engine.journal().after(from, limit.min(MOST_ENTRIES), wanted);
+            let batch = self.engine.journal().batch(seen);
+            let exhausted = batch.is_empty();
+            for entry in batch {
+                if lines.len() == limit {
+                    break;
+                }
+                seen = entry.sequence;
+                if matches(&entry, get("kind"), get("who"), get("contains")) {
+                    lines.push(journal::line(&entry));
+                }
+            }
             let over = tokio::time::Instant::now() >= deadline;
-            if !entries.is_empty() || over {
-                let lines: Vec<String> = entries.iter().map(|entry| journal::line(entry)).collect();
+            if lines.len() == limit || exhausted && (over || !lines.is_empty()) {
                 return Ok(format!("{{\"last\":{seen},\"entries\":[{}]}}", lines.join(",")));
             }
-            from = seen;
-            let _ = tokio::time::timeout_at(deadline, news.changed()).await;
+            if exhausted {
+                let _ = tokio::time::timeout_at(deadline, news.changed()).await;
+            } else {
+                tokio::task::yield_now().await;
+            }
         }
     }
 }

@@ -11,8 +11,8 @@ use tokio::{io::AsyncWriteExt as _, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 /// Entries kept in memory; the oldest go first. The file has them all.
-const KEPT: usize = 1 << 20;
-/// Entries written at a time.
+const KEPT: usize = 1 << 19;
+/// Entries that are taken out under one hold of the lock, which the model waits for.
 const BATCH: usize = 1024;
 
 /// The log could not be written.
@@ -55,20 +55,30 @@ impl Journal {
     /// The first entries after a sequence number that `wanted` accepts, at most `limit`, and the number of the last entry
     /// that was looked at.
     pub fn after(&self, sequence: u64, limit: usize, wanted: impl Fn(&Entry) -> bool) -> (Vec<Arc<Entry>>, u64) {
+        let (mut found, mut seen) = (Vec::new(), sequence);
+        loop {
+            let batch = self.batch(seen);
+            if batch.is_empty() {
+                return (found, seen);
+            }
+            for entry in batch {
+                if found.len() == limit {
+                    return (found, seen);
+                }
+                seen = entry.sequence;
+                if wanted(&entry) {
+                    found.push(entry);
+                }
+            }
+        }
+    }
+
+    /// The next entries after a sequence number, a batch of them.
+    pub(crate) fn batch(&self, sequence: u64) -> Vec<Arc<Entry>> {
         let entries = self.lock();
         let first = entries.front().map_or(1, |entry| entry.sequence);
         let skip = usize::try_from((sequence + 1).saturating_sub(first)).unwrap_or(usize::MAX);
-        let (mut found, mut seen) = (Vec::new(), sequence);
-        for entry in entries.iter().skip(skip) {
-            if found.len() == limit {
-                break;
-            }
-            seen = entry.sequence;
-            if wanted(entry) {
-                found.push(Arc::clone(entry));
-            }
-        }
-        (found, seen)
+        entries.iter().skip(skip).take(BATCH).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Entry>>> {
@@ -90,13 +100,11 @@ pub(crate) async fn write(engine: Arc<crate::Engine>, path: PathBuf, stop: Cance
     loop {
         let stopping = stop.is_cancelled();
         loop {
-            let (entries, seen) = engine.journal().after(written, BATCH, |_| true);
-            if entries.is_empty() {
-                break;
-            }
+            let entries = engine.journal().batch(written);
+            let Some(last) = entries.last() else { break };
             let text: String = entries.iter().map(|entry| line(entry) + "\n").collect();
             file.write_all(text.as_bytes()).await.map_err(failed)?;
-            written = seen;
+            written = last.sequence;
         }
         file.flush().await.map_err(failed)?;
         if stopping {

@@ -53,8 +53,8 @@ impl Model {
         Ok(())
     }
 
-    /// Makes an address a black hole, or reachable again. Connections to a target there hang, and its health
-    /// checks are the shell's to let time out.
+    /// Makes an address a black hole, or reachable again. Connections to a target there hang, and the shell lets checks of
+    /// it time out.
     pub fn set_unreachable(&mut self, address: Ipv4Addr, unreachable: bool, now: Duration) {
         self.advance(now);
         if unreachable {

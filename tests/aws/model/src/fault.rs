@@ -36,9 +36,12 @@ macro_rules! codes {
 }
 
 codes! {
-    // ELBv2, as its API model names them.
+    // ELBv2, as its API model names them. Some only a test can provoke, by ordering them.
     AllocationIdNotFound "AllocationIdNotFound" 400
     AlpnPolicyNotSupported "ALPNPolicyNotFound" 400
+    CapacityDecreaseRequestLimitExceeded "CapacityDecreaseRequestLimitExceeded" 400
+    CapacityReservationPending "CapacityReservationPending" 400
+    CapacityUnitsLimitExceeded "CapacityUnitsLimitExceeded" 400
     AvailabilityZoneNotSupported "AvailabilityZoneNotSupported" 400
     DuplicateListener "DuplicateListener" 400
     DuplicateLoadBalancerName "DuplicateLoadBalancerName" 400
@@ -46,14 +49,17 @@ codes! {
     DuplicateTargetGroupName "DuplicateTargetGroupName" 400
     HealthUnavailable "HealthUnavailable" 500
     IncompatibleProtocols "IncompatibleProtocols" 400
+    InsufficientCapacity "InsufficientCapacity" 500
     InvalidConfigurationRequest "InvalidConfigurationRequest" 400
     InvalidLoadBalancerAction "InvalidLoadBalancerAction" 400
+    InvalidScheme "InvalidScheme" 400
     InvalidSecurityGroup "InvalidSecurityGroup" 400
     InvalidSubnet "InvalidSubnet" 400
     InvalidTarget "InvalidTarget" 400
     ListenerNotFound "ListenerNotFound" 400
     LoadBalancerNotFound "LoadBalancerNotFound" 400
     OperationNotPermitted "OperationNotPermitted" 400
+    PriorRequestNotComplete "PriorRequestNotComplete" 429
     ResourceInUse "ResourceInUse" 400
     RuleNotFound "RuleNotFound" 400
     SslPolicyNotFound "SSLPolicyNotFound" 400
@@ -65,6 +71,7 @@ codes! {
     TooManyCertificates "TooManyCertificates" 400
     TooManyListeners "TooManyListeners" 400
     TooManyLoadBalancers "TooManyLoadBalancers" 400
+    TooManyRegistrationsForTargetId "TooManyRegistrationsForTargetId" 400
     TooManyTags "TooManyTags" 400
     TooManyTargetGroups "TooManyTargetGroups" 400
     TooManyTargets "TooManyTargets" 400

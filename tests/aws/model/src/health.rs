@@ -6,15 +6,12 @@ use crate::{
     Event, Model, Standing,
     agenda::Due,
     elb::{
+        attribute_table::{DRAINING_INTERVAL, TERMINATE_DEREGISTERED, TERMINATE_UNHEALTHY},
         group::TargetGroup,
         target::{Checker, Life, Linger, Target, TargetId, Unused},
     },
     store::{BalancerKey, GroupKey, ListenerKey},
 };
-
-const TERMINATE_UNHEALTHY: &str = "target_health_state.unhealthy.connection_termination.enabled";
-const DRAINING_INTERVAL: &str = "target_health_state.unhealthy.draining_interval_seconds";
-const TERMINATE_DEREGISTERED: &str = "deregistration_delay.connection_termination.enabled";
 
 impl Model {
     pub(crate) fn target(&self, group: GroupKey, id: &TargetId) -> Option<(&TargetGroup, &Target)> {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Model, Value,
-    elb::{balancer::LoadBalancer, placement::Mapping},
+    elb::placement::Mapping,
     fault::Code,
     limits::Bucket,
     operations::Operation,
@@ -78,11 +78,9 @@ impl Model {
             of_balancer: true,
             instance: None,
         };
-        let label = |b: &LoadBalancer| format!("ELB net/{}/{}", b.name, b.id);
-        let live = self
-            .balancers
-            .iter()
-            .flat_map(|(_, b)| b.mappings.iter().map(move |m| of_balancer(m, &label(b), &b.security_groups)));
+        let live = self.balancers.iter().flat_map(|(_, b)| {
+            b.mappings.iter().map(move |m| of_balancer(m, &b.interface_label(), &b.security_groups))
+        });
         let retiring = self.retiring.iter().map(|r| of_balancer(&r.mapping, &r.label, &r.groups));
         of_instances.chain(live).chain(retiring).collect()
     }

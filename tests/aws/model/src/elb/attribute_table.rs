@@ -70,8 +70,8 @@ pub(super) const BALANCER: &[Attribute] = &[
 ];
 
 pub(super) const GROUP: &[Attribute] = &[
-    attribute("deregistration_delay.connection_termination.enabled", "false", Takes::Bool),
-    attribute("deregistration_delay.timeout_seconds", "300", Takes::Number(0, 3600)),
+    attribute(TERMINATE_DEREGISTERED, "false", Takes::Bool),
+    attribute(DEREGISTRATION_DELAY, "300", Takes::Number(0, 3600)),
     attribute(
         "load_balancing.cross_zone.enabled",
         "use_load_balancer_configuration",
@@ -95,8 +95,10 @@ pub(super) const GROUP: &[Attribute] = &[
 
 pub(super) const LISTENER_TCP: &[Attribute] = &[attribute("tcp.idle_timeout.seconds", "350", Takes::Number(60, 6000))];
 
-pub(super) const TERMINATE_UNHEALTHY: &str = "target_health_state.unhealthy.connection_termination.enabled";
-pub(super) const DRAINING_INTERVAL: &str = "target_health_state.unhealthy.draining_interval_seconds";
+pub(crate) const DEREGISTRATION_DELAY: &str = "deregistration_delay.timeout_seconds";
+pub(crate) const TERMINATE_DEREGISTERED: &str = "deregistration_delay.connection_termination.enabled";
+pub(crate) const TERMINATE_UNHEALTHY: &str = "target_health_state.unhealthy.connection_termination.enabled";
+pub(crate) const DRAINING_INTERVAL: &str = "target_health_state.unhealthy.draining_interval_seconds";
 
 fn defaults(table: &[Attribute]) -> Attributes {
     Attributes(table.iter().map(|a| (a.key, a.default.to_owned())).collect())
@@ -118,7 +120,7 @@ pub(super) fn group_defaults(target_type: &str, protocol: &str) -> Attributes {
         attributes.set("preserve_client_ip.enabled", "false".to_owned());
     }
     if matches!(protocol, "UDP" | "TCP_UDP") {
-        attributes.set("deregistration_delay.connection_termination.enabled", "true".to_owned());
+        attributes.set(TERMINATE_DEREGISTERED, "true".to_owned());
     }
     attributes
 }

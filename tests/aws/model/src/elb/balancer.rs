@@ -58,6 +58,11 @@ impl LoadBalancer {
         format!("{}-{}", self.name, self.id)
     }
 
+    /// What EC2 calls its network interfaces.
+    pub(crate) fn interface_label(&self) -> String {
+        format!("ELB net/{}/{}", self.name, self.id)
+    }
+
     pub(crate) fn zone_of(&self, address: Ipv4Addr) -> Option<&Mapping> {
         self.mappings.iter().find(|m| m.address == address)
     }
@@ -94,6 +99,8 @@ pub(super) const CREATE: Operation = Operation {
         Code::SubnetNotFound,
         Code::InvalidSubnet,
         Code::InvalidSecurityGroup,
+        Code::InvalidScheme,
+        Code::OperationNotPermitted,
         Code::TooManyTags,
         Code::DuplicateTagKeys,
         Code::ResourceInUse,
@@ -120,7 +127,7 @@ pub(super) const DELETE: Operation = Operation {
     name: "DeleteLoadBalancer",
     bucket: Bucket::Other,
     accepts: &[required("LoadBalancerArn", TEXT)],
-    refuses: &[Code::OperationNotPermitted],
+    refuses: &[Code::LoadBalancerNotFound, Code::OperationNotPermitted, Code::ResourceInUse],
     run: |model, input| {
         let arn = input.need("LoadBalancerArn");
         match model.balancer_key(arn) {
@@ -246,7 +253,7 @@ impl Model {
         if let Some(balancer) = self.balancers.remove(key) {
             let gone_at = self.now + self.settings.network_interface_release;
             self.agenda.add(gone_at, Due::InterfacesGone);
-            let label = format!("ELB net/{}/{}", balancer.name, balancer.id);
+            let label = balancer.interface_label();
             for mapping in balancer.mappings {
                 let groups = balancer.security_groups.clone();
                 self.retiring.push(Retiring { mapping, label: label.clone(), groups, gone_at });

@@ -30,6 +30,8 @@ pub(super) const SET_SUBNETS: Operation = Operation {
         Code::SubnetNotFound,
         Code::InvalidSubnet,
         Code::AllocationIdNotFound,
+        Code::AvailabilityZoneNotSupported,
+        Code::CapacityReservationPending,
         Code::ResourceInUse,
     ],
     run: |model, input| model.set_subnets(input),
@@ -93,7 +95,7 @@ impl Model {
             "IpAddressType": balancer.ip_address_type.as_str(),
             "EnablePrefixForIpv6SourceNat": balancer.prefix_for_source_nat.as_str(),
         };
-        let label = format!("ELB net/{}/{}", balancer.name, balancer.id);
+        let label = balancer.interface_label();
         let groups = balancer.security_groups.clone();
         for mapping in removed {
             let address = mapping.address;

@@ -34,7 +34,16 @@ pub(super) const MODIFY: Operation = Operation {
         optional("MinimumLoadBalancerCapacity", CAPACITY),
         optional("ResetCapacityReservation", Kind::Bool),
     ],
-    refuses: &[Code::LoadBalancerNotFound, Code::InvalidConfigurationRequest],
+    refuses: &[
+        Code::LoadBalancerNotFound,
+        Code::InvalidConfigurationRequest,
+        Code::CapacityUnitsLimitExceeded,
+        Code::CapacityReservationPending,
+        Code::InsufficientCapacity,
+        Code::CapacityDecreaseRequestLimitExceeded,
+        Code::PriorRequestNotComplete,
+        Code::OperationNotPermitted,
+    ],
     run: |model, input| {
         let key = model.balancer_key(input.need("LoadBalancerArn"))?;
         let units = input.record("MinimumLoadBalancerCapacity").and_then(|c| c.number::<u32>("CapacityUnits"));

@@ -49,11 +49,13 @@ impl HealthCheck {
     /// The check of a new group. `for_http` groups are those of application load balancers.
     pub(super) fn create(fields: &Fields, for_http: bool) -> Result<Self> {
         let protocol = fields.text("HealthCheckProtocol").unwrap_or(if for_http { "HTTP" } else { "TCP" });
-        let timeout = match (for_http, protocol) {
+        let default = match (for_http, protocol) {
             (true, _) => 5,
             (false, "HTTP") => 6,
             (false, _) => 10,
         };
+        // The default timeout gives way to a shorter interval; one that was asked for is refused.
+        let timeout = fields.number("HealthCheckIntervalSeconds").map_or(default, |interval| default.min(interval));
         let check = Self {
             protocol: protocol.to_owned(),
             port: TRAFFIC_PORT.to_owned(),
@@ -104,15 +106,10 @@ impl HealthCheck {
             }
         }
         if check.timeout > check.interval {
-            // A default that does not fit a shorter interval gives way; one that was asked for is refused.
-            if fields.has("HealthCheckTimeoutSeconds") || self.timeout == check.timeout && self.interval < self.timeout
-            {
-                return Code::ValidationError.refuse(format!(
-                    "Health check timeout '{}' must be smaller than or equal to the interval '{}'",
-                    check.timeout, check.interval
-                ));
-            }
-            check.timeout = check.interval;
+            return Code::ValidationError.refuse(format!(
+                "Health check timeout '{}' must be smaller than or equal to the interval '{}'",
+                check.timeout, check.interval
+            ));
         }
         check.read_http(fields)?;
         Ok(check)

@@ -95,6 +95,7 @@ pub(super) const CREATE: Operation = Operation {
         Code::CertificateNotFound,
         Code::UnsupportedProtocol,
         Code::TooManyTargets,
+        Code::TooManyRegistrationsForTargetId,
         Code::TooManyActions,
         Code::InvalidLoadBalancerAction,
         Code::TooManyUniqueTargetGroups,
@@ -109,7 +110,7 @@ pub(super) const DESCRIBE: Operation = Operation {
     name: "DescribeListeners",
     bucket: Bucket::Describe,
     accepts: &[optional("LoadBalancerArn", TEXT), optional("ListenerArns", TEXTS), MARKER, PAGE_SIZE],
-    refuses: &[Code::ListenerNotFound, Code::LoadBalancerNotFound],
+    refuses: &[Code::ListenerNotFound, Code::LoadBalancerNotFound, Code::UnsupportedProtocol],
     run: |model, input| {
         let (balancer, arns) = (input.text("LoadBalancerArn"), input.texts("ListenerArns"));
         if balancer.is_some() != arns.is_empty() {
@@ -146,6 +147,7 @@ pub(super) const MODIFY: Operation = Operation {
     ],
     refuses: &[
         Code::DuplicateListener,
+        Code::TooManyListeners,
         Code::TooManyCertificates,
         Code::ListenerNotFound,
         Code::TargetGroupNotFound,
@@ -156,6 +158,7 @@ pub(super) const MODIFY: Operation = Operation {
         Code::InvalidConfigurationRequest,
         Code::UnsupportedProtocol,
         Code::TooManyTargets,
+        Code::TooManyRegistrationsForTargetId,
         Code::TooManyActions,
         Code::InvalidLoadBalancerAction,
         Code::TooManyUniqueTargetGroups,
@@ -168,7 +171,7 @@ pub(super) const DELETE: Operation = Operation {
     name: "DeleteListener",
     bucket: Bucket::Other,
     accepts: &[required("ListenerArn", TEXT)],
-    refuses: &[Code::ListenerNotFound],
+    refuses: &[Code::ListenerNotFound, Code::ResourceInUse],
     run: |model, input| {
         let key = model.listener_key(input.need("ListenerArn"))?;
         model.remove_listener(key);

@@ -1,6 +1,6 @@
 //! ELBv2, the half that Network Load Balancers have.
 
-mod attribute_table;
+pub(crate) mod attribute_table;
 pub(crate) mod attributes;
 pub(crate) mod balancer;
 mod balancer_settings;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    attribute_table::DEREGISTRATION_DELAY,
     lookup::Noun,
     target::{Life, Linger, Target, TargetId},
 };
@@ -32,7 +33,12 @@ pub(super) const REGISTER: Operation = Operation {
     name: "RegisterTargets",
     bucket: Bucket::Targets,
     accepts: &[required("TargetGroupArn", TEXT), required("Targets", TARGETS)],
-    refuses: &[Code::TargetGroupNotFound, Code::TooManyTargets, Code::InvalidTarget],
+    refuses: &[
+        Code::TargetGroupNotFound,
+        Code::TooManyTargets,
+        Code::InvalidTarget,
+        Code::TooManyRegistrationsForTargetId,
+    ],
     run: |model, input| model.register(input),
 };
 
@@ -129,7 +135,7 @@ impl Model {
         let key = self.group_key(input.need("TargetGroupArn"))?;
         self.check_batch(input)?;
         let Some(group) = self.groups.get(key) else { return Err(Noun::Group.missing()) };
-        let delay = group.attributes.number("deregistration_delay.timeout_seconds").unwrap_or(300);
+        let delay = group.attributes.number(DEREGISTRATION_DELAY).unwrap_or(300);
         let mut ids = Vec::new();
         for target in input.records("Targets") {
             let id = target.need("Id");

@@ -14,7 +14,7 @@ pub(super) const DESCRIBE: Operation = Operation {
     name: "DescribeRules",
     bucket: Bucket::Describe,
     accepts: &[optional("ListenerArn", TEXT), optional("RuleArns", TEXTS), MARKER, PAGE_SIZE],
-    refuses: &[Code::ListenerNotFound, Code::RuleNotFound],
+    refuses: &[Code::ListenerNotFound, Code::RuleNotFound, Code::UnsupportedProtocol],
     run: |model, input| {
         let (listener, rules) = (input.text("ListenerArn"), input.texts("RuleArns"));
         if listener.is_some() != rules.is_empty() {

@@ -72,7 +72,13 @@ pub(super) const REMOVE: Operation = Operation {
     name: "RemoveTags",
     bucket: Bucket::Other,
     accepts: &[required("ResourceArns", TEXTS), required("TagKeys", Kind::list(&KEY))],
-    refuses: &NOT_FOUND,
+    refuses: &[
+        Code::LoadBalancerNotFound,
+        Code::TargetGroupNotFound,
+        Code::ListenerNotFound,
+        Code::RuleNotFound,
+        Code::TooManyTags,
+    ],
     run: |model, input| {
         let arns = resources(input)?;
         for arn in &arns {

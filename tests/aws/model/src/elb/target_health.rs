@@ -23,7 +23,7 @@ pub(super) const DESCRIBE: Operation = Operation {
         optional("Targets", TARGETS),
         optional("Include", Kind::list(&Kind::OneOf(&["AnomalyDetection", "All"]))),
     ],
-    refuses: &[Code::TargetGroupNotFound, Code::HealthUnavailable],
+    refuses: &[Code::InvalidTarget, Code::TargetGroupNotFound, Code::HealthUnavailable],
     run: |model, input| model.describe_health(input),
 };
 

@@ -310,6 +310,25 @@ fn listings_come_in_pages_that_stay_right_when_items_go() {
 }
 
 #[test]
+fn pages_of_any_size_show_every_item_once() {
+    let mut lab = lab();
+    let arns: Vec<String> = (0..7).map(|n| lab.group(&format!("g{n}"))).collect();
+    for size in 1..=8 {
+        let (mut seen, mut marker) = (Vec::new(), String::new());
+        loop {
+            let page = lab.elb("DescribeTargetGroups", &format!("PageSize={size}&Marker={marker}"));
+            seen.extend(page.get("TargetGroups").expect("groups").items().iter().map(|g| path(g, &["TargetGroupArn"])));
+            assert!(seen.len() <= arns.len(), "pages of {size} repeat items");
+            match page.get("NextMarker").and_then(|m| m.text()) {
+                Some(next) => next.clone_into(&mut marker),
+                None => break,
+            }
+        }
+        assert_eq!(seen, arns, "pages of {size}");
+    }
+}
+
+#[test]
 fn quotas_are_checked_over_groups_zones_and_load_balancers() {
     let keys = [
         ("quota.network-load-balancers", "1"),
@@ -373,6 +392,10 @@ fn lost_reply_has_taken_effect_and_repeating_it_finds_what_exists() {
     lab.model.order(serde_json::from_str(order).expect("an order"), lab.now).expect("valid");
     let reply = lab.send(Service::Elb, "DeleteTargetGroup", &arn_field(&again.body));
     assert_eq!((reply.status, lab.model.counts().target_groups), (500, 0));
+    let order = r#"{"effect":{"delay":{"seconds":5}}}"#;
+    lab.model.order(serde_json::from_str(order).expect("an order"), lab.now).expect("valid");
+    let late = lab.send(Service::Elb, "CreateTargetGroup", &fields);
+    assert_eq!((late.status, late.delivery.after), (200, seconds(5)));
 }
 
 fn arn_field(body: &Body) -> String {

@@ -1,6 +1,6 @@
 //! Where connections go: weights, stickiness, changes of listeners and zones, addresses outside the VPC, instances.
 
-use aws_model::{Answer, Service, Source, settings::Profile};
+use aws_model::{Answer, Caller, Command, Request, Service, Source, settings::Profile};
 
 use crate::support::{Lab, PODS, SUBNETS, VPC, at, path, route, seconds};
 
@@ -161,4 +161,50 @@ fn fewer_good_targets_than_asked_for_fail_open_to_registered_ones() {
     assert_eq!(lab.spread_to("192.168.11.22", 100), 0, "three of four are 75 percent");
     lab.attribute(&nlb.group, &format!("{key}.count"), "4");
     assert!(lab.spread_to("192.168.11.22", 100) > 0);
+}
+
+#[test]
+fn every_connection_is_chosen_for_anew_even_from_one_port() {
+    let mut lab = instant();
+    let nlb = lab.nlb(1);
+    lab.register(&nlb.group, &["192.168.11.21", "192.168.11.22"]);
+    lab.pass(seconds(1));
+    let front = lab.front(0);
+    let met: std::collections::BTreeSet<_> = (0..40).map(|_| route(lab.connect(front, "203.0.113.1")).target).collect();
+    assert_eq!(met.len(), 2, "the sequence number of a connection is part of its hash");
+}
+
+#[test]
+fn target_in_its_first_checks_gets_flows_only_where_that_is_switched_on() {
+    for (switch, takes) in [("false", false), ("true", true)] {
+        let mut lab = Lab::new(Profile::Instant, &[("health.traffic-to-initial", switch)]);
+        let nlb = lab.nlb(1);
+        lab.down.insert(at("192.168.11.22", 8080));
+        lab.register(&nlb.group, &["192.168.11.21", "192.168.11.22"]);
+        lab.pass(seconds(1));
+        assert_eq!(lab.health(&nlb.group)[1], "192.168.11.22:8080 initial/Elb.InitialHealthChecking");
+        assert_eq!(lab.spread_to("192.168.11.22", 40) > 0, takes, "switch {switch}");
+    }
+}
+
+#[test]
+fn flow_is_cut_once_whatever_else_would_cut_it() {
+    let mut lab = instant();
+    let nlb = lab.nlb(1);
+    lab.register(&nlb.group, &PODS[..1]);
+    lab.pass(seconds(1));
+    let front = lab.front(0);
+    let flow = route(lab.connect(front, "203.0.113.1")).flow;
+    let call = |action: &str, field: &str, arn: &str| Request {
+        service: Service::Elb,
+        action: Some(action.to_owned()),
+        fields: vec![(field.to_owned(), arn.to_owned()), ("Version".to_owned(), "2015-12-01".to_owned())],
+        defect: None,
+        caller: Some(Caller { access_key: "AKIATEST".to_owned(), ..Caller::default() }),
+        token: None,
+    };
+    lab.model.handle(&call("DeleteLoadBalancer", "LoadBalancerArn", &nlb.balancer), lab.now);
+    lab.model.handle(&call("DeleteTargetGroup", "TargetGroupArn", &nlb.group), lab.now);
+    let resets = lab.model.tick(lab.now).into_iter().filter(|c| *c == Command::Reset { flow }).count();
+    assert_eq!(resets, 1);
 }

@@ -23,6 +23,8 @@ pub(crate) struct Lab {
     pub(crate) now: Duration,
     /// Where a check fails.
     pub(crate) down: BTreeSet<SocketAddrV4>,
+    /// Zones, by the third byte of their addresses, whose own checks fail.
+    pub(crate) blind: BTreeSet<u8>,
     pub(crate) resets: Vec<FlowId>,
     pub(crate) open: BTreeSet<SocketAddrV4>,
     pub(crate) probes: usize,
@@ -52,6 +54,7 @@ impl Lab {
             model: Model::new(&world, settings, seed),
             now: Duration::ZERO,
             down: BTreeSet::new(),
+            blind: BTreeSet::new(),
             resets: Vec::new(),
             open: BTreeSet::new(),
             probes: 0,
@@ -119,7 +122,10 @@ impl Lab {
                     }
                     Command::Probe(probe) => {
                         self.probes += 1;
-                        let outcome = match (self.down.contains(&probe.to), &probe.check) {
+                        let outcome = match (
+                            self.down.contains(&probe.to) || self.blind.contains(&probe.from.octets()[2]),
+                            &probe.check,
+                        ) {
                             (true, _) => ProbeOutcome::Refused,
                             (false, Check::Tcp) => ProbeOutcome::Connected,
                             (false, Check::Http { .. }) => ProbeOutcome::Status(200),

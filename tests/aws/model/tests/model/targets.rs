@@ -1,7 +1,7 @@
 //! The life of targets on both planes.
 
 use crate::support::{Lab, PODS, at, route, seconds};
-use aws_model::{Answer, settings::Profile};
+use aws_model::{Answer, Event, settings::Profile};
 
 #[test]
 fn target_goes_through_registration_and_checks_to_healthy_and_drains_away() {
@@ -94,6 +94,39 @@ fn every_zone_checks_every_target_and_the_majority_decides() {
 }
 
 #[test]
+fn one_zone_that_cannot_reach_a_target_is_outvoted_and_two_are_not() {
+    let mut lab = Lab::new(Profile::Instant, &[("health.jitter", "0")]);
+    let nlb = lab.nlb(3);
+    lab.register(&nlb.group, &PODS[..1]);
+    lab.pass(seconds(1));
+    lab.blind.insert(12);
+    lab.pass(seconds(60));
+    assert_eq!(lab.state(&nlb.group), "healthy/-");
+    lab.blind.insert(13);
+    lab.pass(seconds(60));
+    assert_eq!(lab.state(&nlb.group), "unhealthy/Target.FailedHealthChecks");
+    lab.blind.remove(&12);
+    lab.pass(seconds(60));
+    assert_eq!(lab.state(&nlb.group), "healthy/-");
+    let changes = lab.log.iter().filter(|entry| matches!(entry.event, Event::Target { .. })).count();
+    assert_eq!(changes, 5, "initial twice, healthy, unhealthy, healthy: the minority moves nothing in between");
+}
+
+#[test]
+fn targets_are_not_checked_before_their_load_balancer_is_active() {
+    let mut lab = Lab::new(Profile::Fast, &[("lag.load-balancer-active", "60s")]);
+    let nlb = lab.nlb(1);
+    lab.register(&nlb.group, &PODS[..1]);
+    lab.pass(seconds(59));
+    assert_eq!(
+        (lab.state(&nlb.group).as_str(), lab.probes, lab.open.len()),
+        ("initial/Elb.RegistrationInProgress", 0, 0)
+    );
+    lab.pass(seconds(3));
+    assert_eq!((lab.state(&nlb.group).as_str(), lab.open.len()), ("healthy/-", 1));
+}
+
+#[test]
 fn unhealthy_target_gets_new_flows_for_the_lag_and_then_loses_the_old_ones() {
     let mut lab = Lab::new(Profile::Fast, &[("lag.unhealthy", "5s")]);
     let nlb = lab.nlb(1);
@@ -122,8 +155,11 @@ fn unhealthy_target_gets_new_flows_for_the_lag_and_then_loses_the_old_ones() {
 fn group_without_healthy_targets_fails_open_and_cuts_nothing() {
     let mut lab = Lab::new(Profile::Instant, &[]);
     let nlb = lab.nlb(1);
-    lab.down.insert(at(PODS[0], 8080));
     lab.register(&nlb.group, &PODS[..1]);
+    lab.pass(seconds(1));
+    let front = lab.front(0);
+    route(lab.connect(front, "203.0.113.1"));
+    lab.down.insert(at(PODS[0], 8080));
     lab.pass(seconds(60));
     assert_eq!(lab.state(&nlb.group), "unhealthy/Target.FailedHealthChecks");
     assert_eq!(lab.spread(0, 10), ([10, 0, 0], 0));
