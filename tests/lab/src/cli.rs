@@ -126,6 +126,8 @@ pub enum Part {
     CertManager,
     /// The AWS emulator and the DNS names of its load balancers.
     Aws,
+    /// Sluice's webhook; it is left out with the nodes or cert-manager, which it needs.
+    Webhook,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

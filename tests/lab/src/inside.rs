@@ -153,6 +153,9 @@ impl Lab {
         if self.options.with(Part::CertManager) {
             addons::install_cert_manager(&self.assets, &environment).await?;
         }
+        if addons::has_webhook(&self.options) {
+            addons::install_webhook(&self.assets, &environment, &control.client).await?;
+        }
         let nodes = if self.options.with(Part::Node) { self.world.instances.len() } else { 0 };
         ready::wait(&control.client, nodes).await?;
         eprintln!("lab: ready in {:.1} s: {nodes} nodes", started.elapsed().as_secs_f64());
@@ -176,7 +179,8 @@ impl Lab {
         commands: &BTreeMap<String, OsString>,
         tasks: &mut Tasks,
     ) -> Result<(), Error> {
-        self.options.image.extend(addons::images(&self.assets));
+        let images = addons::images(&self.assets, &self.options)?;
+        self.options.image.extend(images);
         let environment = [
             ("KUBERNETES_SERVICE_HOST", self.world.infrastructure.apiserver.to_string()),
             ("KUBERNETES_SERVICE_PORT", controlplane::PORT.to_string()),
