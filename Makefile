@@ -66,7 +66,7 @@ lifecycle: binaries ## how labs begin and end
 	@$(CARGO_TEST) --test lifecycle -- --test-threads 2
 
 scenarios: binaries ## what must hold in the lab, tried in the lab
-	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test bindings --test pods --test processes
+	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test bindings --test pods --test processes --test webhook
 
 lab: export CMD := $(CMD)
 lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get nodes -o wide'

@@ -165,7 +165,7 @@ impl Lab {
                 ended?;
                 Ok(ExitCode::FAILURE)
             }
-            code = act(activity, &environment) => {
+            code = act(activity, &environment, addons::has_webhook(&self.options)) => {
                 stop.cancel();
                 code
             }
@@ -213,10 +213,14 @@ fn story() -> Result<PathBuf, Error> {
     demo::write_files().map_err(|e| Error::File("write the story to", PathBuf::from(network::STATE), e))
 }
 
-async fn act(activity: Activity, environment: &BTreeMap<String, OsString>) -> Result<ExitCode, Error> {
+async fn act(
+    activity: Activity,
+    environment: &BTreeMap<String, OsString>,
+    with_webhook: bool,
+) -> Result<ExitCode, Error> {
     match activity {
         Activity::Command(command) => execute(&command, environment).await,
-        Activity::Demo => Ok(demo::play(&story()?, environment).await),
+        Activity::Demo => Ok(demo::play(&story()?, environment, with_webhook).await),
         Activity::Shell => {
             story()?;
             println!("{}", include_str!("greeting.txt"));
