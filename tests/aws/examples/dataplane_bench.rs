@@ -40,9 +40,13 @@ const SAMPLES: usize = 5_000;
 /// Connections held open at once. The plane has two descriptors for each.
 const HELD: usize = 9_000;
 
-/// The first two bytes of all addresses.
+/// Says the first two bytes of all addresses, to the parts as well.
+const NETWORK: &str = "SLUICE_BENCH_NETWORK";
+
+/// The first two bytes of all addresses: by default a network that the data plane's tests do not use, nor most likely
+/// another run of this program.
 fn network() -> String {
-    std::env::var("SLUICE_BENCH_NETWORK").unwrap_or_else(|_| "127.99".to_owned())
+    std::env::var(NETWORK).unwrap_or_else(|_| format!("127.{}", 217 + std::process::id() % 38))
 }
 
 fn target_address() -> SocketAddrV4 {
@@ -130,13 +134,19 @@ impl Drop for Part {
 /// Starts a part, which prints one line when it is ready.
 fn part(name: &str) -> (Part, String) {
     let program = std::env::current_exe().expect("this program");
-    let mut child = Command::new(program).arg(name).stdout(Stdio::piped()).spawn().expect("this program starts");
+    let mut child = Command::new(program)
+        .arg(name)
+        .env(NETWORK, network())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("this program starts");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
     (Part(child), line.trim().to_owned())
 }
 
 fn plane() {
+    daemon::log::init("warn", daemon::log::Format::Text).expect("a filter");
     let world = world::DEFAULT.replace("192.168.", &format!("{}.", network()));
     let world = World::parse(&world).expect("the default world with other addresses");
     let engine = Arc::new(Engine::new(Model::new(&world, Settings::profile(Profile::Instant), 1), 1.0));
