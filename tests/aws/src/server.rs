@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 const MAX_BODY: usize = 1 << 20;
 /// The largest request line and headers together.
 const MAX_HEAD: usize = 64 << 10;
-/// Time for a request's headers, the wait for the request included.
-const HEAD_DEADLINE: Duration = Duration::from_mins(1);
+/// Time for a request's headers, the wait for the request included. Longer than clients keep idle connections (90 s is
+/// usual), so that it is they who close them and no request meets a connection that is just going away.
+const HEAD_DEADLINE: Duration = Duration::from_mins(2);
 /// Time for a request's body.
 const BODY_DEADLINE: Duration = Duration::from_secs(20);
 /// Connections at once; more are closed as they come.

@@ -96,6 +96,11 @@ impl Model {
         }
     }
 
+    /// Forgets the checks under way of what is no longer checked. Their outcomes will be ignored.
+    pub(crate) fn forget_probes(&mut self, meant: impl Fn(GroupKey, &TargetId, &str) -> bool) {
+        self.probes.retain(|_, (group, id, zone)| !meant(*group, id, zone));
+    }
+
     /// Counts an outcome. The first pass of a zone is enough for its approval; losing it takes the unhealthy threshold,
     /// winning it back the healthy one.
     fn count(&mut self, key: GroupKey, id: &TargetId, zone: &str, outcome: &ProbeOutcome) {

@@ -117,6 +117,7 @@ impl Model {
         let standing = target.standing(now, initial);
         target.checkers.clear();
         target.linger = (standing > Standing::None).then_some(Linger { standing, until });
+        self.forget_probes(|group, target, _| group == key && target == id);
         self.agenda.add(until, Due::Target(key, id.clone()));
         self.set_life(key, id, Life::Unused(reason));
     }
@@ -141,6 +142,7 @@ impl Model {
         for (zone, next) in missing.iter().zip(&starts) {
             target.checkers.insert(zone.clone(), Checker { next: *next, ..Checker::default() });
         }
+        self.forget_probes(|group, target, zone| group == key && target == id && !zones.iter().any(|z| z == zone));
         for (zone, next) in missing.into_iter().zip(starts) {
             self.agenda.add(next, Due::Check(key, id.clone(), zone));
         }

@@ -1,4 +1,4 @@
-//! Operations: what each accepts and answers stands in one [`Operation`] beside its code; here they are found and run.
+//! Operations: what each accepts and answers stands in one `Operation` beside its code; here they are found and run.
 
 use std::time::Duration;
 

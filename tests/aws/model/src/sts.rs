@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use crate::{
-    Claims, Model, Value,
+    Claims, Model,
     fault::{Code, Result},
     identity::{Identity, Session, timestamp},
     limits::Bucket,
     operations::Operation,
     schema::{Input, Kind, optional, required},
-    value::record,
+    value::{Builder, record},
 };
 
 pub(crate) const OPERATIONS: &[&Operation] = &[&ASSUME_ROLE, &ASSUME_ROLE_WITH_WEB_IDENTITY, &GET_CALLER_IDENTITY];
@@ -37,7 +37,7 @@ const ASSUME_ROLE: Operation = Operation {
             return Code::AccessDenied
                 .refuse(format!("User: {caller} is not authorized to perform: sts:AssumeRole on resource: {arn}"));
         }
-        Ok(model.issue(input))
+        Ok(model.issue(input).done())
     },
 };
 
@@ -59,11 +59,9 @@ const ASSUME_ROLE_WITH_WEB_IDENTITY: Operation = Operation {
             None => return Code::InvalidIdentityToken.refuse("The token was not read"),
         };
         model.check_trust(input.need("RoleArn"), claims)?;
-        let Value::Record(mut fields) = model.issue(input) else { return Ok(Value::empty()) };
-        fields.push(("SubjectFromWebIdentityToken", claims.subject.as_str().into()));
-        fields.push(("Provider", claims.issuer.as_str().into()));
-        fields.push(("Audience", AUDIENCE.into()));
-        Ok(Value::Record(fields))
+        let session = model.issue(input);
+        let about = session.with("SubjectFromWebIdentityToken", claims.subject.as_str());
+        Ok(about.with("Provider", claims.issuer.as_str()).with("Audience", AUDIENCE).done())
     },
 };
 
@@ -95,7 +93,7 @@ impl Model {
     }
 
     /// New credentials for the role and session name of a request.
-    fn issue(&mut self, input: &Input) -> Value {
+    fn issue(&mut self, input: &Input) -> Builder {
         let (role, session_name) = (input.need("RoleArn"), input.need("RoleSessionName"));
         let name = role.rsplit('/').next().unwrap_or(role);
         let account = role.split(':').nth(4).unwrap_or(&self.world.account).to_owned();
@@ -114,6 +112,6 @@ impl Model {
         };
         let user = record! { "AssumedRoleId": user_id.as_str(), "Arn": arn.as_str() };
         self.sessions.insert(access_key, Session { token, identity: Identity { arn, user_id }, expires });
-        record! { "Credentials": credentials, "AssumedRoleUser": user }
+        Builder::default().with("Credentials", credentials).with("AssumedRoleUser", user)
     }
 }

@@ -138,6 +138,7 @@ pub(super) const DELETE: Operation = Operation {
                 .refuse(format!("Target group '{arn}' is currently in use by a listener or a rule"));
         }
         model.reset_flows(|flow| flow.group == key, "target-group-deleted");
+        model.forget_probes(|group, _, _| group == key);
         model.groups.remove(key);
         Ok(Value::empty())
     },

@@ -166,6 +166,7 @@ impl Model {
         }
         target.linger = (standing > Standing::None).then_some(Linger { standing, until });
         target.checkers.clear();
+        self.forget_probes(|group, target, _| group == key && target == id);
         self.agenda.add(until, Due::Target(key, id.clone()));
         let life = if idle { Life::Gone } else { Life::Draining { until: now + delay } };
         self.set_life(key, id, life);

@@ -418,6 +418,71 @@ fn what_was_just_created_may_be_unknown_to_other_calls_and_settles() {
 }
 
 #[test]
+fn group_is_held_for_a_while_after_its_last_listener_is_gone() {
+    let mut lab = Lab::new(Profile::Instant, &[("consistency.release", "20s")]);
+    let nlb = lab.nlb(1);
+    lab.elb("DeleteListener", &format!("ListenerArn={}", nlb.listener));
+    let delete = format!("TargetGroupArn={}", nlb.group);
+    assert_eq!(lab.refused(Service::Elb, "DeleteTargetGroup", &delete).0, "ResourceInUse");
+    lab.pass(seconds(20));
+    lab.elb("DeleteTargetGroup", &delete);
+    assert_eq!(lab.model.counts().target_groups, 0);
+}
+
+#[test]
+fn settings_of_chance_and_delay_hold_for_every_call() {
+    let always = [("fault.health-unavailable", "1"), ("latency.slow-share", "1"), ("latency.slow", "7s")];
+    let mut lab = Lab::new(Profile::Instant, &always);
+    let group = lab.group("web");
+    let reply = lab.send(Service::Elb, "DescribeTargetHealth", &format!("TargetGroupArn={group}"));
+    assert_eq!((reply.status, reply.delivery.after), (500, seconds(7)));
+    let Body::Error { code, .. } = reply.body else { panic!("answered") };
+    assert_eq!(code, "HealthUnavailable");
+    for (key, lost, status) in
+        [("fault.lose-replies", true, 200), ("fault.fail-after", false, 0), ("fault.fail-before", false, 0)]
+    {
+        lab.model.set(key, "1", lab.now).expect("a setting");
+        let reply = lab.send(Service::Elb, "DescribeLoadBalancers", "");
+        assert_eq!(reply.delivery.lost, lost, "{key}");
+        assert!(if status == 0 { matches!(reply.status, 500 | 503) } else { reply.status == status }, "{key}");
+        lab.model.set(key, "0", lab.now).expect("a setting");
+    }
+}
+
+#[test]
+fn stale_signature_and_foreign_session_are_refused() {
+    use std::time::Duration;
+
+    use aws_model::{Caller, Request};
+    let mut lab = lab();
+    let call = |service: Service, caller: Option<Caller>| {
+        let action = if service == Service::Ec2 { "DescribeVpcs" } else { "DescribeLoadBalancers" };
+        let fields = vec![("Version".to_owned(), service.version().to_owned())];
+        Request { service, action: Some(action.to_owned()), fields, defect: None, caller, token: None }
+    };
+    let signed = |seconds: u64| Caller {
+        access_key: "AKIA".to_owned(),
+        signed_at: Some(Duration::from_secs(seconds)),
+        ..Caller::default()
+    };
+    let session = Caller { access_key: "ASIANOBODY".to_owned(), ..Caller::default() };
+    let cases = [
+        (call(Service::Elb, None), "MissingAuthenticationToken"),
+        (call(Service::Elb, Some(signed(901))), "RequestExpired"),
+        (call(Service::Elb, Some(session.clone())), "InvalidClientTokenId"),
+        (call(Service::Ec2, Some(session)), "AuthFailure"),
+    ];
+    for (request, expected) in cases {
+        match lab.model.handle(&request, lab.now).body {
+            Body::Error { code, .. } => assert_eq!(code, expected),
+            Body::Result { .. } => panic!("{expected} was due"),
+        }
+    }
+    let fresh = call(Service::Elb, Some(signed(899)));
+    assert_eq!(lab.model.handle(&fresh, lab.now).status, 200);
+}
+
+#[test]
 fn security_group_of_a_deleted_load_balancer_is_held_until_its_interfaces_are_gone() {
     let mut lab = Lab::new(Profile::Instant, &[("lag.network-interface-release", "30s")]);
     let created = lab.ec2("CreateSecurityGroup", &format!("GroupName=front&GroupDescription=x&VpcId={VPC}"));

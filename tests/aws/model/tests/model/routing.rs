@@ -1,6 +1,6 @@
 //! Where connections go: weights, stickiness, changes of listeners and zones, addresses outside the VPC, instances.
 
-use aws_model::{Answer, Caller, Command, Request, Service, Source, settings::Profile};
+use aws_model::{Answer, Command, Service, Source, settings::Profile};
 
 use crate::support::{Lab, PODS, SUBNETS, VPC, at, path, route, seconds};
 
@@ -195,16 +195,12 @@ fn flow_is_cut_once_whatever_else_would_cut_it() {
     lab.pass(seconds(1));
     let front = lab.front(0);
     let flow = route(lab.connect(front, "203.0.113.1")).flow;
-    let call = |action: &str, field: &str, arn: &str| Request {
-        service: Service::Elb,
-        action: Some(action.to_owned()),
-        fields: vec![(field.to_owned(), arn.to_owned()), ("Version".to_owned(), "2015-12-01".to_owned())],
-        defect: None,
-        caller: Some(Caller { access_key: "AKIATEST".to_owned(), ..Caller::default() }),
-        token: None,
-    };
-    lab.model.handle(&call("DeleteLoadBalancer", "LoadBalancerArn", &nlb.balancer), lab.now);
-    lab.model.handle(&call("DeleteTargetGroup", "TargetGroupArn", &nlb.group), lab.now);
+    for (action, field, arn) in
+        [("DeleteLoadBalancer", "LoadBalancerArn", &nlb.balancer), ("DeleteTargetGroup", "TargetGroupArn", &nlb.group)]
+    {
+        let request = lab.request(Service::Elb, action, &format!("{field}={arn}"));
+        lab.model.handle(&request, lab.now);
+    }
     let resets = lab.model.tick(lab.now).into_iter().filter(|c| *c == Command::Reset { flow }).count();
     assert_eq!(resets, 1);
 }

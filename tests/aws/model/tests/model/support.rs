@@ -62,20 +62,18 @@ impl Lab {
         }
     }
 
-    pub(crate) fn send(&mut self, service: Service, action: &str, fields: &str) -> Reply {
+    /// A call by a static key, fields as in a query string.
+    #[expect(clippy::unused_self, reason = "reads as the client that it is")]
+    pub(crate) fn request(&self, service: Service, action: &str, fields: &str) -> Request {
         let pairs = fields.split('&').filter_map(|pair| pair.split_once('='));
         let mut fields: Vec<(String, String)> = pairs.map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         fields.push(("Version".to_owned(), service.version().to_owned()));
-        let caller = Caller { access_key: "AKIATEST".to_owned(), ..Caller::default() };
-        let request = Request {
-            service,
-            action: Some(action.to_owned()),
-            fields,
-            caller: Some(caller),
-            token: None,
-            defect: None,
-        };
-        let reply = self.model.handle(&request, self.now);
+        let caller = Some(Caller { access_key: "AKIATEST".to_owned(), ..Caller::default() });
+        Request { service, action: Some(action.to_owned()), fields, defect: None, caller, token: None }
+    }
+
+    pub(crate) fn send(&mut self, service: Service, action: &str, fields: &str) -> Reply {
+        let reply = self.model.handle(&self.request(service, action, fields), self.now);
         self.settle();
         reply
     }

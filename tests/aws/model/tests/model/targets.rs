@@ -1,7 +1,7 @@
 //! The life of targets on both planes.
 
-use crate::support::{Lab, PODS, at, route, seconds};
-use aws_model::{Answer, Event, settings::Profile};
+use crate::support::{Lab, PODS, SUBNETS, at, route, seconds};
+use aws_model::{Answer, Command, Event, ProbeId, ProbeOutcome, Service, settings::Profile};
 
 #[test]
 fn target_goes_through_registration_and_checks_to_healthy_and_drains_away() {
@@ -247,6 +247,29 @@ fn health_asked_for_with_another_zone_is_not_registered() {
             crate::support::health_line(reply.get("TargetHealthDescriptions").and_then(|d| d.at(0)).expect("one"));
         assert!(line.ends_with(state), "{line}");
     }
+}
+
+#[test]
+fn checks_of_what_is_gone_are_forgotten_and_their_late_outcomes_ignored() {
+    let mut lab = Lab::new(Profile::Instant, &[("health.jitter", "0")]);
+    let nlb = lab.nlb(3);
+    let register = format!("TargetGroupArn={}&Targets.member.1.Id={}", nlb.group, PODS[0]);
+    let request = lab.request(Service::Elb, "RegisterTargets", &register);
+    lab.model.handle(&request, lab.now);
+    let probes: Vec<_> = lab.model.tick(lab.now).into_iter().filter_map(probe).collect();
+    assert_eq!((probes.len(), lab.model.counts().probes), (3, 3));
+    lab.elb("SetSubnets", &format!("LoadBalancerArn={}&Subnets.member.1={}", nlb.balancer, SUBNETS[0]));
+    assert_eq!(lab.model.counts().probes, 1);
+    lab.deregister(&nlb.group, &PODS[..1]);
+    assert_eq!(lab.model.counts().probes, 0);
+    for id in probes {
+        lab.model.probed(id, &ProbeOutcome::Connected, lab.now);
+    }
+    assert_eq!(lab.state(&nlb.group), "draining/Target.DeregistrationInProgress");
+}
+
+fn probe(command: Command) -> Option<ProbeId> {
+    if let Command::Probe(probe) = command { Some(probe.id) } else { None }
 }
 
 #[test]
