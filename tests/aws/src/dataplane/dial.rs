@@ -15,7 +15,7 @@ use tokio::net::{TcpSocket, TcpStream};
 /// with those counted that closed in the last minute.
 ///
 /// Errors are those of the connect itself: refused, unreachable, or the system's own connect timeout of some two minutes.
-pub(super) async fn dial(source: Option<Ipv4Addr>, target: SocketAddrV4) -> io::Result<TcpStream> {
+pub async fn dial(source: Option<Ipv4Addr>, target: SocketAddrV4) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_nodelay(true)?;
     if let Some(source) = source {

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Engine;
 
 pub mod descriptors;
-mod dial;
+pub mod dial;
 mod flow;
 mod listener;
 mod probe;
