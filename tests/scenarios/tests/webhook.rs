@@ -1,104 +1,17 @@
 //! The webhook as it is deployed: its manifests, a certificate of cert-manager, and a real API server that asks it.
 
-use std::{path::PathBuf, process::Stdio};
+mod webhook_installed;
+
+use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::{
-    admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
-    core::v1::Pod,
-};
-use kube::{Api, Client, ResourceExt as _, api::PostParams};
-use scenarios::{Scenario, eventually, run};
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::{admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Pod};
+use kube::{Api, ResourceExt as _, api::PostParams};
+use scenarios::{Scenario, eventually};
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt as _, process::Command, sync::OnceCell};
 
-const FAMILY: &str = "service.beta.kubernetes.io/aws-load-balancer-";
-
-fn file(path: &str) -> String {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path).display().to_string()
-}
-
-/// Installs the webhook, once for all tests, as its manifests say, and waits until it is asked.
-async fn installed() -> Result<()> {
-    static INSTALLED: OnceCell<()> = OnceCell::const_new();
-    INSTALLED.get_or_try_init(install).await.map(|()| ())
-}
-
-async fn install() -> Result<()> {
-    run("kubectl", &["apply", "--server-side", "-f", &file("manifests/crds/targetgroupbindings.yaml")], "").await?;
-    run("kubectl", &["apply", "-f", &file("manifests/webhook.yaml")], "").await?;
-    run("kubectl", &["apply", "-f", &file("certs/cert-manager.yaml")], "").await?;
-    run("kubectl", &["-n", "sluice-system", "rollout", "status", "deployment/sluice-webhook", "--timeout=120s"], "")
-        .await?;
-    let client = Client::try_default().await?;
-    let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let validating: Api<ValidatingWebhookConfiguration> = Api::all(client);
-    eventually("the CA in both webhook configurations", || async {
-        let mutating = mutating.get("sluice-webhook").await?.webhooks.unwrap_or_default();
-        let validating = validating.get("sluice-webhook").await?.webhooks.unwrap_or_default();
-        let injected = mutating.iter().all(|hook| hook.client_config.ca_bundle.is_some())
-            && validating.iter().all(|hook| hook.client_config.ca_bundle.is_some());
-        Ok(injected.then_some(()))
-    })
-    .await?;
-    // API servers learn of a configuration a moment after it was written, and trust its authority from then on.
-    eventually("a first review", || async {
-        let (_, says) = create("default", &service("first", &[("scheme", "public")]), true).await?;
-        Ok(says.contains("denied the request").then_some(()))
-    })
-    .await
-}
-
-/// Creates an object with kubectl: whether it was accepted, and everything that kubectl said.
-async fn create(namespace: &str, object: &Value, dry_run: bool) -> Result<(bool, String)> {
-    let mut arguments = vec!["-n", namespace, "create", "-f", "-"];
-    if dry_run {
-        arguments.push("--dry-run=server");
-    }
-    let mut child = Command::new("kubectl")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .context("start kubectl")?;
-    child.stdin.take().context("its input")?.write_all(object.to_string().as_bytes()).await?;
-    let output = child.wait_with_output().await?;
-    Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
-}
-
-/// A Service of our class with some annotations of the family, on top of those of a usual one.
-fn service(name: &str, annotations: &[(&str, &str)]) -> Value {
-    let usual = [
-        ("scheme", "internet-facing"),
-        ("nlb-target-type", "ip"),
-        ("healthcheck-protocol", "http"),
-        ("healthcheck-path", "/healthz"),
-        ("attributes", "load_balancing.cross_zone.enabled=true"),
-    ];
-    let all: serde_json::Map<String, Value> =
-        usual.iter().chain(annotations).map(|(key, value)| (format!("{FAMILY}{key}"), json!(value))).collect();
-    json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": name, "labels": {"app": name}, "annotations": all},
-        "spec": {
-            "type": "LoadBalancer", "loadBalancerClass": "service.k8s.aws/nlb", "selector": {"app": name},
-            "ports": [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "https", "port": 443, "targetPort": 8443}],
-        },
-    })
-}
-
-fn pod(name: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": "web"}},
-        "spec": {
-            "terminationGracePeriodSeconds": 10,
-            "containers": [{"name": "server", "image": "echoserver", "ports": [{"containerPort": 8080}]}],
-        },
-    })
-}
+use self::webhook_installed::{FAMILY, create, installed, pod, service};
 
 fn gates(pod: &Pod) -> Vec<String> {
     let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.clone()).unwrap_or_default();
@@ -247,4 +160,106 @@ async fn a_second_mutating_hook_and_reinvocation_change_nothing() -> Result<()> 
     ensure!(sleeps.is_some_and(|sleep| sleep.seconds == 120), "{sleeps:?}");
     mutating.delete(&lab.namespace, &kube::api::DeleteParams::default()).await?;
     lab.end().await
+}
+
+/// Pods of every combination of what the hooks look at.
+fn combinations() -> Vec<Value> {
+    let hook = |lifecycle: &str| serde_json::from_str::<Value>(lifecycle).unwrap_or_default();
+    let gates = [
+        "null",
+        "[]",
+        r#"[{"conditionType":"www.example.com/a"}]"#,
+        r#"[{"conditionType":"target-health.alb.ingress.k8s.aws/x"},{"conditionType":"www.example.com/a"}]"#,
+        r#"[{"conditionType":"target-health.alb.ingress.k8s.aws/x"}]"#,
+        r#"[{"conditionType":"not/a/condition"}]"#,
+    ];
+    let lifecycles = [
+        "null",
+        "{}",
+        r#"{"preStop":{"exec":{"command":["true"]}}}"#,
+        r#"{"preStop":{"sleep":{"seconds":5}}}"#,
+        r#"{"preStop":{"sleep":{"seconds":500}}}"#,
+        r#"{"postStart":{"exec":{"command":["true"]}}}"#,
+        r#"{"preStop":{}}"#,
+    ];
+    let sidecars = [None, Some((None, "null")), Some((Some("Always"), "null")), Some((Some("Always"), lifecycles[3]))];
+    let graces = [None, Some(0), Some(1), Some(30), Some(-1)];
+    let mut pods = Vec::new();
+    for gate in gates {
+        for lifecycle in lifecycles {
+            for sidecar in sidecars {
+                for grace in graces {
+                    for containers in 0..3 {
+                        let name = format!("p{}", pods.len());
+                        let container =
+                            |index| json!({"name": format!("c{index}"), "image": "x", "lifecycle": hook(lifecycle)});
+                        let mut pod = json!({
+                            "metadata": {"name": name, "labels": {"app": "web"}},
+                            "spec": {"containers": (0..containers).map(container).collect::<Vec<_>>(), "readinessGates": hook(gate)},
+                        });
+                        if let Some((policy, lifecycle)) = sidecar {
+                            let init = json!({"name": "i", "image": "x", "restartPolicy": policy, "lifecycle": hook(lifecycle)});
+                            pod["spec"]["initContainers"] = json!([init]);
+                        }
+                        if let Some(grace) = grace {
+                            pod["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+                        }
+                        pods.push(pod);
+                    }
+                }
+            }
+        }
+    }
+    pods
+}
+
+#[tokio::test]
+async fn the_api_server_accepts_a_pod_with_the_patch_exactly_when_it_accepts_it_without() -> Result<()> {
+    let labels =
+        [("elbv2.k8s.aws/pod-readiness-gate-inject", "enabled"), ("elbv2.k8s.aws/pod-drain-inject", "enabled")];
+    let with = Scenario::begin("with", &labels).await?;
+    let without = Scenario::begin("without", &[]).await?;
+    installed().await?;
+    let (stored, says) = create(&with.namespace, &service("web", &[]), false).await?;
+    ensure!(stored, "{says}");
+    let pods = combinations();
+    ensure!(pods.len() > 2000, "{}", pods.len());
+    let tried = PostParams { dry_run: true, ..PostParams::default() };
+    // As bytes, because the types of a client would leave out what the test is about.
+    let try_in = async |namespace: &str, pod: &Value| -> Result<Option<Pod>> {
+        let url = format!("/api/v1/namespaces/{namespace}/pods");
+        let request = kube::core::Request::new(url).create(&tried, pod.to_string().into_bytes())?;
+        match with.client.request::<Pod>(request).await {
+            Ok(pod) => Ok(Some(pod)),
+            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    };
+    eventually("gates", || async {
+        let made = try_in(&with.namespace, &pod("first")).await?;
+        Ok(made.filter(|pod| !gates(pod).is_empty()).map(drop))
+    })
+    .await?;
+    let results: Vec<Result<(&Value, bool, Option<Pod>)>> = stream::iter(&pods)
+        .map(async |pod| {
+            Ok((pod, try_in(&without.namespace, pod).await?.is_some(), try_in(&with.namespace, pod).await?))
+        })
+        .buffer_unordered(8)
+        .collect()
+        .await;
+    let (mut problems, mut accepted) = (String::new(), 0);
+    for result in results {
+        let (pod, plain, patched) = result?;
+        accepted += usize::from(plain);
+        if plain != patched.is_some() {
+            writeln!(problems, "accepted without: {plain}, with: {}: {pod}", patched.is_some())?;
+        }
+        if patched.is_some_and(|pod| gates(&pod).iter().filter(|gate| gate.contains("elbv2")).count() != 2) {
+            writeln!(problems, "without its gates: {pod}")?;
+        }
+    }
+    ensure!(problems.is_empty(), "{problems}");
+    ensure!(accepted > 500 && accepted < pods.len(), "{accepted} of {} are valid", pods.len());
+    without.end().await?;
+    with.end().await
 }

@@ -24,7 +24,25 @@ pub(super) fn decide(request: &Request<Pod>, pod: &Pod, snapshot: &Snapshot) -> 
     let plan =
         drain::plan_of(containers.iter().map(Container::facts), init.iter().map(Container::facts), grace, seconds);
 
+    // The API server refuses a pod whose own hook outlasts its grace period. A longer period would hide the mistake.
+    let own_grace = drain::lengthened(grace, 0);
+    let refused_anyway = plan.hooked.iter().any(|hooked| hooked.sleeps.is_some_and(|sleeps| sleeps > own_grace));
+
     let mut patch = Builder::default();
+    if !refused_anyway {
+        lengthen(&plan, containers, init, &mut patch);
+    }
+    // A hook on pods never denies, so that a value that cannot be read is a warning, and the floor holds.
+    let violations: Vec<_> = annotations::check(Object::Pod, pod.annotations().into_iter().flatten())
+        .into_iter()
+        .filter(|violation| violation.key == keys::POD_DRAIN_OF_POD)
+        .collect();
+    let warnings = violations.iter().map(ToString::to_string).chain(drain::warnings(&plan, grace, floor)).collect();
+    Decision { patch: patch.build(), warnings, violations, ..Decision::default() }
+}
+
+/// What a plan makes of a pod.
+fn lengthen(plan: &drain::Plan, containers: &[Container], init: &[Container], patch: &mut Builder) {
     for (list, containers, positions) in
         [("containers", containers, &plan.containers), ("initContainers", init, &plan.init_containers)]
     {
@@ -41,13 +59,6 @@ pub(super) fn decide(request: &Request<Pod>, pod: &Pod, snapshot: &Snapshot) -> 
     if let Some(grace) = plan.grace {
         patch.set(&[Step::Field("spec"), Step::Field("terminationGracePeriodSeconds")], json!(grace));
     }
-    // A hook on pods never denies, so that a value that cannot be read is a warning, and the floor holds.
-    let violations: Vec<_> = annotations::check(Object::Pod, pod.annotations().into_iter().flatten())
-        .into_iter()
-        .filter(|violation| violation.key == keys::POD_DRAIN_OF_POD)
-        .collect();
-    let warnings = violations.iter().map(ToString::to_string).chain(drain::warnings(&plan, grace, floor)).collect();
-    Decision { patch: patch.build(), warnings, violations, ..Decision::default() }
 }
 
 fn some<'a, 'b>(containers: Option<&'a Vec<Container<'b>>>) -> &'a [Container<'b>] {

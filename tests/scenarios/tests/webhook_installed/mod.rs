@@ -1,0 +1,98 @@
+//! The webhook as its manifests install it, and objects to ask it about.
+
+use std::{path::PathBuf, process::Stdio};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use kube::{Api, Client};
+use scenarios::{eventually, run};
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt as _, process::Command, sync::OnceCell};
+
+pub(crate) const FAMILY: &str = "service.beta.kubernetes.io/aws-load-balancer-";
+
+fn file(path: &str) -> String {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path).display().to_string()
+}
+
+/// Installs the webhook, once for all tests, as its manifests say, and waits until it is asked.
+pub(crate) async fn installed() -> Result<()> {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    INSTALLED.get_or_try_init(install).await.copied()
+}
+
+async fn install() -> Result<()> {
+    run("kubectl", &["apply", "--server-side", "-f", &file("manifests/crds/targetgroupbindings.yaml")], "").await?;
+    run("kubectl", &["apply", "-f", &file("manifests/webhook.yaml")], "").await?;
+    run("kubectl", &["apply", "-f", &file("certs/cert-manager.yaml")], "").await?;
+    run("kubectl", &["-n", "sluice-system", "rollout", "status", "deployment/sluice-webhook", "--timeout=120s"], "")
+        .await?;
+    let client = Client::try_default().await?;
+    let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let validating: Api<ValidatingWebhookConfiguration> = Api::all(client);
+    eventually("the CA in both webhook configurations", || async {
+        let mutating = mutating.get("sluice-webhook").await?.webhooks.unwrap_or_default();
+        let validating = validating.get("sluice-webhook").await?.webhooks.unwrap_or_default();
+        let injected = mutating.iter().all(|hook| hook.client_config.ca_bundle.is_some())
+            && validating.iter().all(|hook| hook.client_config.ca_bundle.is_some());
+        Ok(injected.then_some(()))
+    })
+    .await?;
+    // API servers learn of a configuration a moment after it was written, and trust its authority from then on.
+    eventually("a first review", || async {
+        let (_, says) = create("default", &service("first", &[("scheme", "public")]), true).await?;
+        Ok(says.contains("denied the request").then_some(()))
+    })
+    .await
+}
+
+/// Creates an object with kubectl: whether it was accepted, and everything that kubectl said.
+pub(crate) async fn create(namespace: &str, object: &Value, dry_run: bool) -> Result<(bool, String)> {
+    let mut arguments = vec!["-n", namespace, "create", "-f", "-"];
+    if dry_run {
+        arguments.push("--dry-run=server");
+    }
+    let mut child = Command::new("kubectl")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("start kubectl")?;
+    child.stdin.take().context("its input")?.write_all(object.to_string().as_bytes()).await?;
+    let output = child.wait_with_output().await?;
+    Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// A Service of our class with some annotations of the family, on top of those of a usual one.
+pub(crate) fn service(name: &str, annotations: &[(&str, &str)]) -> Value {
+    let usual = [
+        ("scheme", "internet-facing"),
+        ("nlb-target-type", "ip"),
+        ("healthcheck-protocol", "http"),
+        ("healthcheck-path", "/healthz"),
+        ("attributes", "load_balancing.cross_zone.enabled=true"),
+    ];
+    let all: serde_json::Map<String, Value> =
+        usual.iter().chain(annotations).map(|(key, value)| (format!("{FAMILY}{key}"), json!(value))).collect();
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "labels": {"app": name}, "annotations": all},
+        "spec": {
+            "type": "LoadBalancer", "loadBalancerClass": "service.k8s.aws/nlb", "selector": {"app": name},
+            "ports": [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "https", "port": 443, "targetPort": 8443}],
+        },
+    })
+}
+
+pub(crate) fn pod(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": "web"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 10,
+            "containers": [{"name": "server", "image": "echoserver", "ports": [{"containerPort": 8080}]}],
+        },
+    })
+}

@@ -1,0 +1,98 @@
+//! What good reviews notice of 5,000 bad connections and of 64 MiB of bodies in flight.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+    time::{interval, timeout},
+};
+
+use crate::{client, cpu, memory, quantile, webhook::Webhook};
+
+const OF_EACH: usize = 1250;
+const LARGE: usize = 10;
+const BODY: usize = 6_500_000;
+
+/// Ten reviews a second per connection, as a cluster would ask.
+async fn paced(webhook: &Webhook, time: Duration) -> Vec<Duration> {
+    let mut clients = JoinSet::new();
+    for _ in 0..4 {
+        let mut connection = webhook.connect().await.unwrap();
+        clients.spawn(async move {
+            let mut ticks = interval(Duration::from_millis(10));
+            let (start, mut latencies) = (std::time::Instant::now(), Vec::new());
+            while start.elapsed() < time {
+                ticks.tick().await;
+                let asked = std::time::Instant::now();
+                connection.post("/mutate-v1-pod", crate::POD).await.unwrap();
+                latencies.push(asked.elapsed());
+            }
+            latencies
+        });
+    }
+    let mut latencies: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
+    latencies.sort_unstable();
+    latencies
+}
+
+/// A connection that is opened again whenever the server has had enough of it.
+async fn hold(webhook: std::net::SocketAddr, roots: rustls::RootCertStore, sort: usize) {
+    loop {
+        let Ok(()) = held(webhook, roots.clone(), sort).await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+    }
+}
+
+async fn held(address: std::net::SocketAddr, roots: rustls::RootCertStore, sort: usize) -> std::io::Result<()> {
+    let mut nothing = Vec::new();
+    if sort < 2 {
+        let mut stream = TcpStream::connect(address).await?;
+        if sort == 1 {
+            stream.write_all(&[22, 3, 1, 2, 0, 1, 0]).await?;
+        }
+        return stream.read_to_end(&mut nothing).await.map(drop);
+    }
+    let mut stream = client::handshake(address, roots).await?;
+    let head = match sort {
+        2 => "POST /mutate-v1-pod HTTP/1.1\r\nHost: x\r\n".to_owned(),
+        3 => "POST /mutate-v1-pod HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{".to_owned(),
+        _ => format!("POST /mutate-v1-pod HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY}\r\n\r\n"),
+    };
+    stream.write_all(head.as_bytes()).await?;
+    if sort > 3 {
+        stream.write_all(&vec![b' '; BODY - 1]).await?;
+    }
+    stream.read_to_end(&mut nothing).await.map(drop)
+}
+
+pub(crate) async fn measure(webhook: &Webhook, time: Duration) {
+    let report = |what: &str, latencies: &[Duration]| {
+        println!(
+            "{what:30} p50 {:7.3} ms, p99 {:7.3} ms, memory {:6.1} MiB, peak {:6.1} MiB",
+            quantile(latencies, 0.5),
+            quantile(latencies, 0.99),
+            memory(webhook, "VmRSS:"),
+            memory(webhook, "VmHWM:"),
+        );
+    };
+    println!();
+    report("400 good reviews/s alone", &paced(webhook, time).await);
+    let mut bad = JoinSet::new();
+    for number in 0..4 * OF_EACH + LARGE {
+        let sort = if number < 4 * OF_EACH { number % 4 } else { 4 };
+        bad.spawn(hold(webhook.reviews, webhook.roots.clone(), sort));
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = cpu(webhook);
+    let good = timeout(time * 4, paced(webhook, time)).await.unwrap_or_default();
+    if good.is_empty() {
+        println!("good reviews do not come through");
+    } else {
+        report("with 5000 bad ones, 64 MiB", &good);
+    }
+    println!("CPU time meanwhile             {:8.2} s in {:.0} s", cpu(webhook) - before, time.as_secs_f64());
+}

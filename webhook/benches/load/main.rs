@@ -1,0 +1,131 @@
+//! What a review costs: latency, throughput and CPU time of the process, its memory, and how long it takes to be ready.
+//!
+//! Client and server share the machine, so that throughput and latency are those of both; CPU time is the server's own.
+//! `SECONDS=10` measures longer.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    reason = "figures for people, from a process that must start"
+)]
+
+#[path = "../../tests/process/api.rs"]
+mod api;
+#[path = "../../tests/server/client.rs"]
+mod client;
+mod hostile;
+#[path = "../../tests/server/kubelet.rs"]
+mod kubelet;
+#[path = "../../tests/process/webhook.rs"]
+mod webhook;
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use self::{api::Api, webhook::Webhook};
+
+const OBJECTS: u32 = 1000;
+const POD: &str = include_str!("../../tests/reviews/pod-of-a-replicaset.json");
+/// Of the clock in which Linux counts CPU time.
+const TICKS: f64 = 100.0;
+
+fn services() -> Vec<Value> {
+    let service = |number| {
+        json!({
+            "metadata": {"name": format!("web{number}"), "namespace": "team", "uid": number.to_string(), "resourceVersion": "1",
+                "annotations": {"service.beta.kubernetes.io/aws-load-balancer-nlb-target-type": "ip"}},
+            "spec": {"type": "LoadBalancer", "loadBalancerClass": "service.k8s.aws/nlb",
+                "selector": {"app": if number == 0 { "web".to_owned() } else { format!("web{number}") }},
+                "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}]},
+        })
+    };
+    (0..OBJECTS).map(service).collect()
+}
+
+fn bindings() -> Vec<Value> {
+    let binding = |number| {
+        json!({
+            "apiVersion": "elbv2.k8s.aws/v1beta1", "kind": "TargetGroupBinding",
+            "metadata": {"name": format!("b{number}"), "namespace": "team", "uid": number.to_string(), "resourceVersion": "1"},
+            "spec": {"targetType": "ip", "serviceRef": {"name": format!("web{number}"), "port": 80}, "targetGroupARN":
+                format!("arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/g{number}/0123456789abcdef")},
+        })
+    };
+    (0..OBJECTS).map(binding).collect()
+}
+
+/// A line of `/proc/<pid>/status` in MiB.
+fn memory(webhook: &Webhook, field: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", webhook.child.id().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<f64>().unwrap() / 1024.0
+}
+
+/// CPU time of the process so far, in seconds.
+fn cpu(webhook: &Webhook) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", webhook.child.id().unwrap())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS
+}
+
+/// Latencies of reviews over some connections, each of which asks again as soon as it is answered.
+async fn load(webhook: &Webhook, connections: usize, time: Duration) -> Vec<Duration> {
+    let mut clients = JoinSet::new();
+    for _ in 0..connections {
+        let mut connection = webhook.connect().await.unwrap();
+        clients.spawn(async move {
+            let (start, mut latencies) = (Instant::now(), Vec::new());
+            while start.elapsed() < time {
+                let asked = Instant::now();
+                let answer = connection.post("/mutate-v1-pod", POD).await.unwrap();
+                latencies.push(asked.elapsed());
+                assert!(answer.status() == 200 && answer.body().len() > 200);
+            }
+            latencies
+        });
+    }
+    let mut latencies: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
+    latencies.sort_unstable();
+    latencies
+}
+
+fn quantile(latencies: &[Duration], quantile: f64) -> f64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+    let index = ((latencies.len() - 1) as f64 * quantile) as usize;
+    latencies[index].as_secs_f64() * 1000.0
+}
+
+#[tokio::main]
+async fn main() {
+    let seconds = std::env::var("SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(5);
+    let time = Duration::from_secs(seconds);
+    let start = Instant::now();
+    let idle = Webhook::start("bench-idle", Api::start(vec![], Some(vec![])).await, &[]);
+    idle.ready(true).await;
+    println!("ready after                    {:8.0} ms", start.elapsed().as_secs_f64() * 1000.0);
+    println!("memory, nothing cached         {:8.1} MiB", memory(&idle, "VmRSS:"));
+    drop(idle);
+
+    let webhook = Webhook::start("bench", Api::start(services(), Some(bindings())).await, &[]);
+    webhook.ready(true).await;
+    println!("memory, 1000 + 1000 cached     {:8.1} MiB", memory(&webhook, "VmRSS:"));
+    load(&webhook, 16, Duration::from_secs(1)).await;
+    println!("\nconnections  reviews/s    p50 ms    p99 ms  p99.9 ms  CPU s per 1000");
+    for connections in [1, 16, 256] {
+        let before = cpu(&webhook);
+        let latencies = load(&webhook, connections, time).await;
+        let used = cpu(&webhook) - before;
+        println!(
+            "{connections:11}  {:9.0}  {:8.3}  {:8.3}  {:8.3}  {:14.4}",
+            latencies.len() as f64 / time.as_secs_f64(),
+            quantile(&latencies, 0.5),
+            quantile(&latencies, 0.99),
+            quantile(&latencies, 0.999),
+            used * 1000.0 / latencies.len() as f64
+        );
+    }
+    println!("\nmemory after load              {:8.1} MiB", memory(&webhook, "VmRSS:"));
+    hostile::measure(&webhook, time).await;
+}
