@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit pure programs lifecycle scenarios lab shell clean
+.PHONY: help demo test check unit pure binaries programs clients conformance lifecycle scenarios lab shell bench clean
 SHELL := /bin/sh
 
 # One selection of packages for all builds: with another one cargo would build the dependencies with other features again.
@@ -8,15 +8,17 @@ CARGO_TEST := cargo test --workspace --quiet
 LAB := target/debug/lab
 IN_LAB := $(LAB) exec --image shell=/bin/sh --image review-server=target/debug/review-server --
 STAGE := .ci/stage
+# The aws CLI, boto3 and moto, installed by `make clients`.
+VENV := $(CURDIR)/target/venv
 # Crates without I/O, and what they must not depend on.
-PURE := world
+PURE := aws-model nlb world
 IMPURE := tokio hyper kube-client aws-config
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: binaries ## play the story: real commands on a real control plane, and a table of what was seen
-	@$(LAB) demo
+demo: binaries clients ## play the story: real commands on a real control plane, and a table of what was seen
+	@PATH="$(VENV)/bin:$$PATH" $(LAB) demo
 
 test: ## every check, with the time of each stage
 	@rm -f target/stages
@@ -24,6 +26,8 @@ test: ## every check, with the time of each stage
 	@$(STAGE) build cargo test --workspace --quiet --no-run --test '*'
 	@$(STAGE) unit $(MAKE) --no-print-directory unit
 	@$(STAGE) pure $(MAKE) --no-print-directory pure
+	@$(STAGE) clients $(MAKE) --no-print-directory clients
+	@$(STAGE) conformance $(MAKE) --no-print-directory conformance
 	@$(STAGE) programs $(MAKE) --no-print-directory programs
 	@$(STAGE) lifecycle $(MAKE) --no-print-directory lifecycle
 	@$(STAGE) scenarios $(MAKE) --no-print-directory scenarios
@@ -52,18 +56,27 @@ binaries:
 programs: binaries ## find or build the programs of the control plane
 	@$(LAB) build
 
+clients: ## install the AWS clients that judge the emulator, the aws CLI among them
+	@tests/aws/conformance/venv >/dev/null
+
+conformance: binaries clients ## the emulator, judged by boto3, the aws CLI and moto
+	@AWS_EMULATOR=$(CURDIR)/target/debug/aws-emulator tests/aws/conformance/run
+
 lifecycle: binaries ## how labs begin and end
 	@$(CARGO_TEST) --test lifecycle -- --test-threads 2
 
 scenarios: binaries ## what must hold in the lab, tried in the lab
-	@$(IN_LAB) $(CARGO_TEST) --offline --test pods --test processes
+	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test bindings --test pods --test processes --test webhook
 
 lab: export CMD := $(CMD)
-lab: binaries ## run a command in a new lab: make lab CMD='kubectl get nodes -o wide'
-	@$(LAB) exec -- sh -c "$$CMD"
+lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get nodes -o wide'
+	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec -- sh -c "$$CMD"
 
-shell: binaries ## a shell in a new lab
-	@$(LAB) shell
+shell: binaries clients ## a shell in a new lab, with the aws CLI
+	@PATH="$(VENV)/bin:$$PATH" $(LAB) shell
+
+bench: ## what a listener of the emulator carries, in a release build
+	@cargo run --release --quiet -p aws-emulator --example dataplane_bench
 
 clean: ## remove what was built here (the lab's programs stay in the user's cache)
 	@cargo clean

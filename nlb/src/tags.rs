@@ -31,6 +31,8 @@ pub const LOAD_BALANCER: &str = "LoadBalancer";
 /// Value of [`RESOURCE`] on the managed security group.
 pub const SECURITY_GROUP: &str = "ManagedLBSecurityGroup";
 
+/// The rule that too many tags break.
+pub(crate) const TOO_MANY: &str = "too-many-tags";
 /// How many tags AWS takes on one resource.
 const MOST: usize = 50;
 
@@ -107,7 +109,7 @@ pub(crate) fn check_against_settings(
     let count = of_resource(settings, asked, "", "").len();
     if count > MOST {
         let problem = format!("makes {count} tags together with those that Sluice sets, AWS takes {MOST}");
-        violations.push(Violation::deny("too-many-tags", key, &asked.len().to_string(), problem, "ask for fewer tags"));
+        violations.push(Violation::deny(TOO_MANY, key, &asked.len().to_string(), problem, "ask for fewer tags"));
     }
     violations
 }

@@ -6,6 +6,8 @@ use serde::Serialize;
 
 /// How many characters of a value a message quotes.
 const QUOTED: usize = 120;
+/// How many wrong items of one list a message names.
+const NAMED: usize = 5;
 
 /// What a violation means for the object that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -62,6 +64,23 @@ impl Violation {
         suggestion: impl Into<String>,
     ) -> Self {
         Self { severity: Severity::Warn, ..Self::deny(rule, key, value, problem, suggestion) }
+    }
+
+    /// One violation for all items of a list that have the same thing wrong with them; none if there are no such items.
+    /// It names the first few, so that a hostile list makes no endless answer.
+    pub fn of_items(
+        severity: Severity,
+        rule: &'static str,
+        key: impl Into<String>,
+        items: &[&str],
+        problem: impl Into<String>,
+        suggestion: impl Into<String>,
+    ) -> Option<Self> {
+        let mut named = items.iter().take(NAMED).map(|item| excerpt(item)).collect::<Vec<_>>().join(",");
+        if items.len() > NAMED {
+            named = format!("{named} and {} more", items.len() - NAMED);
+        }
+        (!items.is_empty()).then(|| Self { severity, ..Self::deny(rule, key, &named, problem, suggestion) })
     }
 
     /// What makes two violations of two versions of an object the same one: rule, place and value. The position within

@@ -167,6 +167,6 @@ pub fn check(attribute: &Attribute, value: &str) -> Option<(String, String)> {
         return None;
     }
     let tip = if value.ends_with(',') { " (a comma at the very end becomes part of the value)" } else { "" };
-    let problem = format!("{} is \"{}\"{tip}", attribute.key, crate::violation::excerpt(value));
+    let problem = format!("{} is \"{}\"{tip}, not {wanted}", attribute.key, crate::violation::excerpt(value));
     Some((problem, format!("write {}=<{wanted}>", attribute.key)))
 }

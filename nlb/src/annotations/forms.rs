@@ -139,7 +139,8 @@ pub fn is_qualified_name(text: &str) -> bool {
 pub fn is_tag_text(text: &str) -> bool {
     text.chars().all(|character| {
         character.is_alphanumeric()
-            || matches!(character, ' ' | '\u{a0}' | '+' | '-' | '=' | '.' | '_' | ':' | '/' | '@')
+            || (character.is_whitespace() && !character.is_control())
+            || matches!(character, '+' | '-' | '=' | '.' | '_' | ':' | '/' | '@')
     })
 }
 

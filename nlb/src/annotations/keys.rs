@@ -249,6 +249,15 @@ mod tests {
     }
 
     #[test]
+    fn the_table_has_all_annotations_of_the_peer() {
+        let ours = [ALLOW_REPLACEMENT, POD_DRAIN, MANAGED_FIELDS];
+        let of_services = TABLE.iter().filter(|row| row.object == Object::Service && !ours.contains(&row.key));
+        // 47 names, one of which stands here with and without a port, and the actions of listeners.
+        assert_eq!(of_services.count(), 47 + 1 + 1);
+        assert!(find(Object::Pod, QUIC_CONTAINERS).is_some());
+    }
+
+    #[test]
     fn tails_are_ports_and_listeners() {
         for (tail, expected) in
             [("80", Some(80)), ("0", None), ("65536", None), ("+80", None), ("http", None), ("", None)]

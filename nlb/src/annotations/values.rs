@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, net::IpAddr};
 use super::{Annotation, Item, Kind, Pairs, attributes, forms, keys, parse};
 use crate::{
     drain::Delay,
-    violation::{Violation, excerpt},
+    violation::{Severity, Violation, excerpt},
 };
 
-/// How many wrong items of one list are named.
-const NAMED: usize = 5;
+/// Of how many unknown attributes of one map the nearest known one is looked up.
+const LOOKED_UP: usize = 20;
 
 /// Everything that is wrong with a value as such.
 pub(super) fn check(row: &Annotation, key: &str, value: &str) -> Vec<Violation> {
@@ -119,16 +119,8 @@ fn word_remedy(words: &[&str], value: &str) -> String {
     }
 }
 
-/// One violation that names the first few wrong items of a list.
 fn wrong(rule: &'static str, key: &str, items: &[&str], problem: &str, remedy: &str) -> Option<Violation> {
-    if items.is_empty() {
-        return None;
-    }
-    let mut named = items.iter().take(NAMED).map(|item| excerpt(item)).collect::<Vec<_>>().join(",");
-    if items.len() > NAMED {
-        named = format!("{named} and {} more", items.len() - NAMED);
-    }
-    Some(Violation::deny(rule, key, &named, problem, remedy))
+    Violation::of_items(Severity::Deny, rule, key, items, problem, remedy)
 }
 
 fn list(item: Item, key: &str, value: &str) -> Vec<Violation> {
@@ -201,21 +193,17 @@ fn list(item: Item, key: &str, value: &str) -> Vec<Violation> {
     };
     let wrong_items: Vec<_> = items.iter().copied().filter(|text| !fine(text)).collect();
     violations.extend(wrong("value", key, &wrong_items, problem, remedy));
-    let twice: Vec<_> = repeated(&items).into_iter().filter(|text| *text != "auto_assigned").collect();
-    if !matches!(item, Item::SecurityGroup | Item::PrefixList | Item::Cidr | Item::CertificateArn)
-        && !is_name(item, &twice)
-    {
+    if matches!(item, Item::Subnet | Item::EipAllocation | Item::Ipv4 | Item::Ipv6 | Item::SourceNatPrefix) {
+        // Two subnets may share a `Name`, so a repeated name is no mistake; and every subnet may have its prefix assigned.
+        let names_itself =
+            |text: &&str| *text != "auto_assigned" && (item != Item::Subnet || text.starts_with("subnet-"));
+        let twice: Vec<_> = repeated(&items).into_iter().filter(names_itself).collect();
         violations.extend(wrong("repeated", key, &twice, "is there twice", "write each once"));
     }
     if item == Item::Cidr {
         violations.extend(host_bits(key, &items));
     }
     violations
-}
-
-/// Two subnets may share a `Name`, so a repeated name is no mistake.
-fn is_name(item: Item, repeated: &[&str]) -> bool {
-    item == Item::Subnet && repeated.iter().all(|text| !text.starts_with("subnet-"))
 }
 
 fn repeated<'a>(items: &[&'a str]) -> Vec<&'a str> {
@@ -260,13 +248,10 @@ fn map(pairs: Pairs, key: &str, value: &str) -> Vec<Violation> {
 
 fn attribute_pairs(scope: attributes::Scope, key: &str, map: &BTreeMap<String, String>) -> Vec<Violation> {
     let mut violations = Vec::new();
+    let mut unknown = Vec::new();
     for (name, value) in map {
-        let written = format!("{name}={value}");
         let Some(attribute) = attributes::find(scope, name) else {
-            let remedy =
-                attributes::nearest(scope, name).map_or(String::new(), |known| format!("did you mean {known}?"));
-            let problem = format!("{} is not an attribute that is known here", excerpt(name));
-            violations.push(Violation::warn("unknown-attribute", key, &written, problem, remedy));
+            unknown.push(name.as_str());
             continue;
         };
         // An empty value does not override anything.
@@ -274,9 +259,17 @@ fn attribute_pairs(scope: attributes::Scope, key: &str, map: &BTreeMap<String, S
             continue;
         }
         if let Some((problem, remedy)) = attributes::check(attribute, value) {
-            violations.push(Violation::deny("attribute", key, &written, problem, remedy));
+            violations.push(Violation::deny("attribute", key, &format!("{name}={value}"), problem, remedy));
         }
     }
+    for name in unknown.iter().take(LOOKED_UP) {
+        let remedy = attributes::nearest(scope, name).map_or(String::new(), |known| format!("did you mean {known}?"));
+        let problem = "is not an attribute that is known here";
+        violations.push(Violation::warn("unknown-attribute", key, name, problem, remedy));
+    }
+    let more = unknown.get(LOOKED_UP..).unwrap_or_default();
+    let problem = "are not attributes that are known here";
+    violations.extend(Violation::of_items(Severity::Warn, "unknown-attribute", key, more, problem, ""));
     violations
 }
 

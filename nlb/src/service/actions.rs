@@ -15,10 +15,18 @@ use crate::{
 
 /// The largest weight of a target group.
 const HEAVIEST: u64 = 999;
+/// How many mistakes of one action are named.
+const NAMED: usize = 10;
+const ONE_OF_TWO: &str = "write the ARN of a target group in targetGroupARN, or a serviceName with its servicePort";
 const EXAMPLE: &str = r#"write {"type":"forward","forwardConfig":{"baseServiceWeight":90,"targetGroups":[{"serviceName":"next","servicePort":80,"weight":10}]}}"#;
 
 pub(super) fn read(context: &Context, listeners: &mut [Listener], found: &mut Vec<Violation>) {
     for (key, protocol, port, written) in context.annotations.of_listeners(keys::ACTIONS) {
+        if !context.settings.features.weighted_target_groups {
+            let problem = "has no effect: weighted target groups are switched off (features.weightedTargetGroups)";
+            found.push(Violation::warn("no-effect", key, written, problem, "remove the annotation"));
+            continue;
+        }
         let mut problems = Vec::new();
         let action = parse(written, &mut problems);
         for (problem, remedy) in problems {
@@ -27,11 +35,6 @@ pub(super) fn read(context: &Context, listeners: &mut [Listener], found: &mut Ve
         let Some(listener) = find_listener(listeners, key, keys::ACTIONS, protocol, port, written, found) else {
             continue;
         };
-        if !context.settings.features.weighted_target_groups {
-            let problem = "has no effect: weighted target groups are switched off (features.weightedTargetGroups)";
-            found.push(Violation::warn("no-effect", key, written, problem, "remove the annotation"));
-            continue;
-        }
         let Some(action) = action else { continue };
         if let Some(base) = listener.default_actions.target_groups.first_mut() {
             base.weight = action.base_weight;
@@ -50,25 +53,32 @@ type Problems = Vec<(String, String)>;
 
 /// Reads an action. Field names are matched in any case and unknown fields are left out, as the peer does.
 fn parse(written: &str, problems: &mut Problems) -> Option<Action> {
-    let mut problem = |text: String| problems.push((text, EXAMPLE.to_owned()));
+    let mut problem = |text: String, remedy: &str| {
+        if problems.len() < NAMED {
+            problems.push((text, remedy.to_owned()));
+        }
+    };
     let action = match serde_json::from_str(written) {
         Ok(Value::Object(action)) => action,
         Ok(_) => {
-            problem("is not a JSON object".to_owned());
+            problem("is not a JSON object".to_owned(), EXAMPLE);
             return None;
         }
         Err(error) => {
-            problem(format!("is not JSON: {error}"));
+            problem(format!("is not JSON: {error}"), EXAMPLE);
             return None;
         }
     };
     match field(&action, "type") {
         Some(Value::String(kind)) if kind == "forward" => {}
-        Some(other) => problem(format!("has the type {}, only \"forward\" is possible", excerpt(&other.to_string()))),
-        None => problem("has no type".to_owned()),
+        Some(other) => {
+            let text = format!("has the type {}, only \"forward\" is possible", excerpt(&other.to_string()));
+            problem(text, "write \"type\": \"forward\"");
+        }
+        None => problem("has no type".to_owned(), "write \"type\": \"forward\""),
     }
     let Some(Value::Object(config)) = field(&action, "forwardConfig") else {
-        problem("has no forwardConfig object".to_owned());
+        problem("has no forwardConfig object".to_owned(), EXAMPLE);
         return None;
     };
     let base_weight = weight(config, "baseServiceWeight", &mut problem);
@@ -77,25 +87,25 @@ fn parse(written: &str, problems: &mut Problems) -> Option<Action> {
         None | Some(Value::Null) => &empty,
         Some(Value::Array(tuples)) => tuples,
         Some(_) => {
-            problem("has targetGroups that are not a list".to_owned());
+            problem("has targetGroups that are not a list".to_owned(), EXAMPLE);
             return None;
         }
     };
     let mut target_groups = Vec::new();
     for (index, tuple) in tuples.iter().enumerate() {
         let Value::Object(tuple) = tuple else {
-            problem(format!("has targetGroups[{index}] that is not an object"));
+            problem(format!("has targetGroups[{index}] that is not an object"), EXAMPLE);
             continue;
         };
         let place = format!("targetGroups[{index}]");
-        let weight = weight(tuple, "weight", &mut |text| problem(format!("{text} in {place}")));
-        if weight.is_none() && field(tuple, "weight").is_none() && tuples.len() > 1 {
-            problem(format!("has no weight in {place}"));
+        let weight = weight(tuple, "weight", &mut |text, remedy| problem(format!("{text} in {place}"), remedy));
+        if field(tuple, "weight").is_none_or(Value::is_null) && tuples.len() > 1 {
+            problem(format!("has no weight in {place}"), "give each of several target groups a weight");
         }
         let decrypt = field(tuple, "decrypt").and_then(Value::as_bool);
         match group(tuple) {
             Ok(group) => target_groups.push(Weighted { group, weight, decrypt }),
-            Err(text) => problem(format!("{text} in {place}")),
+            Err(text) => problem(format!("{text} in {place}"), ONE_OF_TWO),
         }
     }
     let sticky = match field(config, "targetGroupStickinessConfig") {
@@ -109,12 +119,13 @@ fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     object.get(name).or_else(|| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value))
 }
 
-fn weight(object: &Map<String, Value>, name: &str, problem: &mut dyn FnMut(String)) -> Option<u16> {
+fn weight(object: &Map<String, Value>, name: &str, problem: &mut dyn FnMut(String, &str)) -> Option<u16> {
     let value = field(object, name).filter(|value| !value.is_null())?;
     let number = value.as_u64().filter(|number| *number <= HEAVIEST).and_then(|number| u16::try_from(number).ok());
     if number.is_none() {
         let written = excerpt(&value.to_string());
-        problem(format!("has a {name} of {written}, which is not a whole number from 0 to {HEAVIEST}"));
+        let text = format!("has a {name} of {written}, which is not a whole number from 0 to {HEAVIEST}");
+        problem(text, "write a whole number, without quotes");
     }
     number
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::{
     Context, Port, actions,
     spec::{Forward, GroupRef, Listener, Protocol, TargetGroup, Weighted},
+    tls,
 };
 use crate::{
-    annotations::{attributes, forms::Arn, keys, parse},
+    annotations::{attributes, keys, parse},
     tags,
-    violation::Violation,
+    violation::{Severity, Violation},
 };
 
 /// A Service port that becomes a listener.
@@ -23,7 +24,7 @@ pub(super) struct ListenerPort<'a> {
 pub(super) fn ports<'a>(context: &Context<'a>, found: &mut Vec<Violation>) -> Vec<ListenerPort<'a>> {
     let merge =
         context.annotations.boolean(keys::TCP_UDP_LISTENER).unwrap_or(context.settings.features.tcp_udp_listener);
-    let tls = TlsPorts::read(context, found);
+    let tls_ports = tls::TlsPorts::read(context, found);
     let mut listeners: Vec<ListenerPort> = Vec::new();
     for port in &context.ports {
         let protocol = match port.protocol() {
@@ -37,7 +38,7 @@ pub(super) fn ports<'a>(context: &Context<'a>, found: &mut Vec<Violation>) -> Ve
             }
         };
         let Some(first) = listeners.iter_mut().find(|listener| listener.port.number == port.number) else {
-            let protocol = if protocol == Protocol::Tcp && tls.has(port) { Protocol::Tls } else { protocol };
+            let protocol = if protocol == Protocol::Tcp && tls_ports.has(port) { Protocol::Tls } else { protocol };
             listeners.push(ListenerPort { port: *port, protocol });
             continue;
         };
@@ -49,7 +50,7 @@ pub(super) fn ports<'a>(context: &Context<'a>, found: &mut Vec<Violation>) -> Ve
             (first.protocol, protocol),
             (Protocol::Tcp | Protocol::Tls, Protocol::Udp) | (Protocol::Udp, Protocol::Tcp)
         ) {
-            check_merged(context, &tls, &first.port, port, found);
+            check_merged(context, &tls_ports, &first.port, port, found);
             first.protocol = Protocol::TcpUdp;
         } else {
             let problem = format!("port {} is there more than once for {}", port.number, port.protocol());
@@ -63,17 +64,22 @@ pub(super) fn ports<'a>(context: &Context<'a>, found: &mut Vec<Violation>) -> Ve
         }
     }
     quic(context, &mut listeners, found);
-    warn_without_tls(context, &listeners, found);
+    tls::warn_without_tls(context, &listeners, found);
     listeners
 }
 
 /// One target group serves both halves of a merged listener, so both must lead to the same place.
-fn check_merged(context: &Context, tls: &TlsPorts, first: &Port, second: &Port, found: &mut Vec<Violation>) {
-    if tls.named(first) || tls.named(second) {
+fn check_merged(context: &Context, tls_ports: &tls::TlsPorts, first: &Port, second: &Port, found: &mut Vec<Violation>) {
+    if tls_ports.named(first) || tls_ports.named(second) {
         let value = context.annotations.text(keys::SSL_PORTS).unwrap_or_default();
         let problem = format!("names port {}, which is merged into a TCP_UDP listener and cannot be TLS", first.number);
         let remedy = "give TLS and UDP ports of their own";
         found.push(Violation::deny("merged-tls", keys::SSL_PORTS, value, problem, remedy));
+    } else if tls_ports.has(first) {
+        let value = context.annotations.text(keys::SSL_CERT).unwrap_or_default();
+        let problem = format!("does not make port {} TLS, because it is merged into a TCP_UDP listener", first.number);
+        let remedy = format!("name the ports that are TLS in {}", keys::SSL_PORTS);
+        found.push(Violation::warn("merged-tls", keys::SSL_CERT, value, problem, remedy));
     }
     let (field, one, other) = match context.target_type {
         crate::settings::TargetType::Ip => {
@@ -96,32 +102,27 @@ fn check_merged(context: &Context, tls: &TlsPorts, first: &Port, second: &Port, 
 
 fn quic(context: &Context, listeners: &mut [ListenerPort], found: &mut Vec<Violation>) {
     let Some(written) = context.annotations.text(keys::QUIC_PORTS) else { return };
+    let mut unknown = Vec::new();
+    let mut not_udp = Vec::new();
     for item in parse::list(written) {
         let mut known = false;
         for listener in listeners.iter_mut().filter(|listener| names_listener(context, listener, item)) {
             known = true;
-            listener.protocol = match listener.protocol {
-                Protocol::Udp | Protocol::Quic => Protocol::Quic,
-                Protocol::TcpUdp | Protocol::TcpQuic => Protocol::TcpQuic,
-                other => {
-                    let problem = format!("is a {other} listener, and QUIC runs over UDP");
-                    let remedy = "name UDP ports only";
-                    found.push(Violation::deny("quic-protocol", keys::QUIC_PORTS, item, problem, remedy));
-                    other
-                }
-            };
+            match listener.protocol {
+                Protocol::Udp | Protocol::Quic => listener.protocol = Protocol::Quic,
+                Protocol::TcpUdp | Protocol::TcpQuic => listener.protocol = Protocol::TcpQuic,
+                Protocol::Tcp | Protocol::Tls => not_udp.push(item),
+            }
         }
         if !known {
-            let remedy = "name a port of the Service by number or name";
-            found.push(Violation::warn(
-                "no-such-port",
-                keys::QUIC_PORTS,
-                item,
-                "is no port of the Service and has no effect",
-                remedy,
-            ));
+            unknown.push(item);
         }
     }
+    let (problem, remedy) = ("is a TCP or TLS listener, and QUIC runs over UDP", "name UDP ports only");
+    found.extend(Violation::of_items(Severity::Deny, "quic-protocol", keys::QUIC_PORTS, &not_udp, problem, remedy));
+    let (problem, remedy) =
+        ("is no port of the Service and has no effect", "name a port of the Service by number or name");
+    found.extend(Violation::of_items(Severity::Warn, "no-such-port", keys::QUIC_PORTS, &unknown, problem, remedy));
     if context.target_type == crate::settings::TargetType::Instance
         && listeners.iter().any(|listener| listener.protocol.is_quic())
     {
@@ -134,120 +135,6 @@ fn quic(context: &Context, listeners: &mut [ListenerPort], found: &mut Vec<Viola
 /// Whether an item means a listener, by its number or by the name of any of its ports.
 fn names_listener(context: &Context, listener: &ListenerPort, item: &str) -> bool {
     context.ports.iter().any(|port| port.number == listener.port.number && port.is(item))
-}
-
-/// Which ports are to be TLS.
-struct TlsPorts<'a> {
-    certificates: bool,
-    named: Option<Vec<&'a str>>,
-}
-
-impl<'a> TlsPorts<'a> {
-    fn read(context: &Context<'a>, found: &mut Vec<Violation>) -> Self {
-        let certificates = certificates(context);
-        let named = context.annotations.list(keys::SSL_PORTS).filter(|items| !items.is_empty());
-        for item in named.iter().flatten() {
-            let remedy = if *item == "*" {
-                format!("remove {} to have TLS on every port", keys::SSL_PORTS)
-            } else {
-                "name ports of the Service by number or name".to_owned()
-            };
-            match context.ports.iter().find(|port| port.is(item)) {
-                None => found.push(Violation::deny(
-                    "no-such-port",
-                    keys::SSL_PORTS,
-                    item,
-                    "is no port of the Service",
-                    remedy,
-                )),
-                Some(port)
-                    if port.protocol() == "UDP"
-                        && !context.ports.iter().any(|port| port.is(item) && port.protocol() == "TCP") =>
-                {
-                    let problem = "is a UDP port, which cannot be TLS, and has no effect";
-                    found.push(Violation::warn("no-effect", keys::SSL_PORTS, item, problem, "remove it"));
-                }
-                Some(_) => {}
-            }
-        }
-        if let Some(written) = context.annotations.text(keys::SSL_PORTS)
-            && certificates.is_empty()
-            && named.is_some()
-        {
-            let problem = "asks for TLS, but without a certificate these ports are served in plain text";
-            let remedy = format!("add {}: <certificate ARN>, or remove the annotation", keys::SSL_CERT);
-            found.push(Violation::deny("no-certificate", keys::SSL_PORTS, written, problem, remedy));
-        }
-        check_regions(context, &certificates, found);
-        Self { certificates: !certificates.is_empty(), named }
-    }
-
-    fn has(&self, port: &Port) -> bool {
-        self.certificates && self.named.as_ref().is_none_or(|items| items.iter().any(|item| port.is(item)))
-    }
-
-    /// Whether TLS is asked for on this very port.
-    fn named(&self, port: &Port) -> bool {
-        self.certificates && self.named.as_ref().is_some_and(|items| items.iter().any(|item| port.is(item)))
-    }
-}
-
-fn certificates<'a>(context: &Context<'a>) -> Vec<&'a str> {
-    context.annotations.list(keys::SSL_CERT).unwrap_or_default()
-}
-
-fn check_regions(context: &Context, certificates: &[&str], found: &mut Vec<Violation>) {
-    let Some(region) = &context.settings.region else { return };
-    for arn in certificates {
-        if let Some(parsed) = Arn::parse(arn)
-            && parsed.is_certificate()
-            && parsed.service == "acm"
-            && parsed.region != region
-        {
-            let problem = format!("is a certificate of {}, but the load balancer is in {region}", parsed.region);
-            let remedy = format!("use a certificate of {region}");
-            found.push(Violation::deny("region", keys::SSL_CERT, arn, problem, remedy));
-        }
-    }
-}
-
-/// Settings of TLS listeners where there is none, and protocols towards targets that are not known.
-fn warn_without_tls(context: &Context, listeners: &[ListenerPort], found: &mut Vec<Violation>) {
-    let tls = listeners.iter().any(|listener| listener.protocol == Protocol::Tls);
-    for key in [keys::SSL_POLICY, keys::ALPN] {
-        if let Some(written) = context.annotations.text(key).filter(|_| !tls) {
-            let remedy = format!("add {}, or remove the annotation", keys::SSL_CERT);
-            found.push(Violation::warn("no-effect", key, written, "has no effect: no listener is TLS", remedy));
-        }
-    }
-    let Some(written) = context.annotations.text(keys::BACKEND_PROTOCOL) else { return };
-    let lower = written.trim().to_ascii_lowercase();
-    match (written, tls) {
-        ("tcp", _) | ("ssl", true) => {}
-        ("http", _) => {
-            let problem = "means plain TCP here: a Network Load Balancer does not read HTTP";
-            found.push(Violation::warn("backend-protocol", keys::BACKEND_PROTOCOL, written, problem, "write tcp"));
-        }
-        (_, false) => {
-            let problem = "has no effect: no listener is TLS, connections are passed on as they come";
-            found.push(Violation::warn(
-                "no-effect",
-                keys::BACKEND_PROTOCOL,
-                written,
-                problem,
-                "write tcp, or remove the annotation",
-            ));
-        }
-        (_, true) => {
-            let remedy = if ["ssl", "tls", "https"].contains(&lower.as_str()) {
-                "write ssl to talk TLS to the targets"
-            } else {
-                "write ssl to talk TLS to the targets, or tcp not to"
-            };
-            let problem = "is not known, so targets would be reached in plain text";
-            found.push(Violation::deny("backend-protocol", keys::BACKEND_PROTOCOL, written, problem, remedy));
-        }
-    }
 }
 
 /// The listeners, with everything that stands in annotations about them.
@@ -272,7 +159,11 @@ pub(super) fn read(
             port: listener.port.number,
             protocol: listener.protocol,
             ssl_policy: tls.then(|| policy.to_owned()),
-            certificates: if tls { certificates(context).into_iter().map(str::to_owned).collect() } else { Vec::new() },
+            certificates: if tls {
+                tls::certificates(context).into_iter().map(str::to_owned).collect()
+            } else {
+                Vec::new()
+            },
             alpn_policy: alpn.clone().filter(|_| tls),
             default_actions: Forward { target_groups: vec![own], sticky: None },
             attributes: BTreeMap::new(),

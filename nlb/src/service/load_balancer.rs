@@ -33,7 +33,7 @@ pub(super) fn read(context: &Context, existing: Option<Scheme>, found: &mut Vec<
     let tags = |resource: &str| tags::of_resource(context.settings, &asked_tags, &stack, resource);
 
     let listener_ports = listeners::ports(context, found);
-    let target_groups = target_groups::read(context, &listener_ports, &asked_tags, found);
+    let target_groups = target_groups::read(context, &listener_ports, &asked_tags, scheme, found);
     let listeners = listeners::read(context, &listener_ports, &target_groups, &tags, found);
     check_counts(&listeners, found);
     let addresses = addresses::read(context, scheme, families, &listeners, found);
@@ -57,7 +57,7 @@ pub(super) fn read(context: &Context, existing: Option<Scheme>, found: &mut Vec<
         enforce_security_group_inbound_rules_on_private_link_traffic: security_groups::private_link(context),
         security_groups,
         attributes: attributes(context, found),
-        minimum_load_balancer_capacity: capacity(context),
+        minimum_load_balancer_capacity: capacity(context, found),
         tags: tags(tags::LOAD_BALANCER),
         listeners,
         target_groups,
@@ -160,7 +160,12 @@ fn families(context: &Context, found: &mut Vec<Violation>) -> AddressFamilies {
 fn asked_tags(context: &Context, found: &mut Vec<Violation>) -> BTreeMap<String, String> {
     let asked = context.annotations.map(keys::TAGS).unwrap_or_default();
     if context.annotations.has(keys::TAGS) {
-        found.extend(tags::check_against_settings(keys::TAGS, &asked, context.settings));
+        let problems = tags::check_against_settings(keys::TAGS, &asked, context.settings);
+        let too_many = problems.iter().any(|violation| violation.rule == tags::TOO_MANY);
+        found.extend(problems);
+        if too_many {
+            return BTreeMap::new();
+        }
     }
     asked
 }
@@ -214,10 +219,15 @@ fn attributes(context: &Context, found: &mut Vec<Violation>) -> BTreeMap<String,
     attributes
 }
 
-fn capacity(context: &Context) -> Option<u32> {
+fn capacity(context: &Context, found: &mut Vec<Violation>) -> Option<u32> {
+    let written = context.annotations.text(keys::CAPACITY)?;
+    if !context.settings.features.capacity_reservation {
+        let problem = "has no effect: capacity reservations are switched off (features.capacityReservation)";
+        found.push(Violation::warn("no-effect", keys::CAPACITY, written, problem, "remove the annotation"));
+        return None;
+    }
     let units = context.annotations.map(keys::CAPACITY)?.remove("CapacityUnits")?;
-    let units = u32::try_from(parse::integer(&units).ok()?).ok()?;
-    context.settings.features.capacity_reservation.then_some(units)
+    u32::try_from(parse::integer(&units).ok()?).ok()
 }
 
 fn check_counts(listeners: &[Listener], found: &mut Vec<Violation>) {

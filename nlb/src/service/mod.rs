@@ -10,6 +10,7 @@ mod review;
 mod security_groups;
 pub mod spec;
 mod target_groups;
+mod tls;
 mod update;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
@@ -57,9 +58,21 @@ pub fn read_existing(service: &Service, settings: &ModelSettings, existing: Opti
     let mut found = annotations::check(Object::Service, service.metadata.annotations.iter().flatten());
     found.extend(ownership::check(service, settings));
     let spec = load_balancer::read(&context, existing, &mut found);
+    spare_what_has_no_effect(&mut found);
     found.sort_by(|one, other| (&one.key, one.rule, &one.value).cmp(&(&other.key, other.rule, &other.value)));
     found.dedup();
     Reading { ownership: ownership::of(service, settings), spec, violations: found }
+}
+
+/// A value that nobody reads is no reason to refuse the Service, whatever it looks like.
+fn spare_what_has_no_effect(found: &mut [Violation]) {
+    let without_effect: std::collections::BTreeSet<String> =
+        found.iter().filter(|violation| violation.rule == "no-effect").map(|violation| violation.key.clone()).collect();
+    for violation in found {
+        if violation.rule == "value" && without_effect.contains(&violation.key) {
+            violation.severity = Severity::Warn;
+        }
+    }
 }
 
 /// A Service taken apart once, for all topics.

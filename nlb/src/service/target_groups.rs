@@ -18,7 +18,7 @@ use crate::{
     names::{self, Identity, TargetGroupTraits},
     settings::{ModelSettings, Scheme, TargetType},
     tags,
-    violation::Violation,
+    violation::{Severity, Violation},
 };
 
 /// What the targets of a Service are, as the peer reads it: only `ip` means pods, and the old type `nlb-ip` does too.
@@ -34,6 +34,7 @@ pub(super) fn read(
     context: &Context,
     ports: &[ListenerPort],
     asked_tags: &BTreeMap<String, String>,
+    scheme: Scheme,
     found: &mut Vec<Violation>,
 ) -> Vec<TargetGroup> {
     check_target_type(context, ports, found);
@@ -46,7 +47,7 @@ pub(super) fn read(
         .map(|listener| build(context, listener, &context.identity(), None, &health_check, &global, asked_tags))
         .collect();
     for group in &groups {
-        check_attributes(context, group, found);
+        check_attributes(context, group, scheme, found);
     }
     groups
 }
@@ -231,17 +232,15 @@ fn check_ports_of_keys(context: &Context, found: &mut Vec<Violation>) {
         found.push(Violation::warn("no-effect", keys::PROXY_PROTOCOL_PORTS, written, problem, "remove one of them"));
         return;
     }
-    for item in parse::list(written) {
-        if item.parse().is_ok_and(|number| number > 0 && !exists(number)) {
-            let problem = "is no port of the Service and has no effect";
-            let remedy = "name Service ports by number";
-            found.push(Violation::warn("no-such-port", keys::PROXY_PROTOCOL_PORTS, item, problem, remedy));
-        }
-    }
+    let mut listed = parse::list(written);
+    listed.retain(|item| item.parse().is_ok_and(|number| number > 0 && !exists(number)));
+    let (problem, remedy) = ("is no port of the Service and has no effect", "name Service ports by number");
+    let key = keys::PROXY_PROTOCOL_PORTS;
+    found.extend(Violation::of_items(Severity::Warn, "no-such-port", key, &listed, problem, remedy));
 }
 
 /// Attributes that contradict each other or the group that they are set on.
-fn check_attributes(context: &Context, group: &TargetGroup, found: &mut Vec<Violation>) {
+fn check_attributes(context: &Context, group: &TargetGroup, scheme: Scheme, found: &mut Vec<Violation>) {
     let of_port = format!("{}{}", keys::TARGET_GROUP_ATTRIBUTES_OF_PORT, group.service_port);
     let key = |attribute: &str| {
         let own = context.annotations.map(&of_port).is_some_and(|own| own.contains_key(attribute));
@@ -274,9 +273,8 @@ fn check_attributes(context: &Context, group: &TargetGroup, found: &mut Vec<Viol
             "remove it",
         ));
     }
-    let internal = context.annotations.text(keys::SCHEME).is_none_or(|scheme| scheme == Scheme::Internal.as_str());
     if boolean(PRESERVE_CLIENT_IP) == Some(true)
-        && internal
+        && scheme == Scheme::Internal
         && group.target_type == TargetType::Ip
         && !group.protocol.has_udp()
     {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     annotations::{
-        Annotations,
+        self, Annotations, Kind, TABLE,
         attributes::{DELETION_PROTECTION, PROXY_PROTOCOL},
         keys, parse,
     },
@@ -54,6 +54,9 @@ impl Change<'_> {
     fn leaves(&self) -> Violation {
         let (key, value) = match (self.before.text(keys::TYPE), self.after.text(keys::TYPE)) {
             (before, after) if before != after => (keys::TYPE, after.unwrap_or_default()),
+            _ if self.before.text(keys::TARGET_TYPE) != self.after.text(keys::TARGET_TYPE) => {
+                (keys::TARGET_TYPE, self.after.text(keys::TARGET_TYPE).unwrap_or_default())
+            }
             _ => ("spec.type", ""),
         };
         let protected = |attributes: &std::collections::BTreeMap<String, String>| {
@@ -101,19 +104,16 @@ impl Change<'_> {
         let becomes_dualstack =
             self.old.ip_address_type == AddressFamilies::Ipv4 && self.new.ip_address_type == AddressFamilies::Dualstack;
         let replaced = self.old.scheme != self.new.scheme;
-        let same: [(&str, bool); 5] = [
-            (keys::NAME, self.before.text(keys::NAME) == self.after.text(keys::NAME)),
-            (keys::EIP_ALLOCATIONS, self.old.eip_allocations == self.new.eip_allocations),
-            (keys::PRIVATE_IPV4_ADDRESSES, self.old.private_ipv4_addresses == self.new.private_ipv4_addresses),
-            (keys::IPV6_ADDRESSES, becomes_dualstack || self.old.ipv6_addresses == self.new.ipv6_addresses),
-            (
-                keys::DISABLE_SECURITY_GROUPS,
-                self.before.boolean(keys::DISABLE_SECURITY_GROUPS).unwrap_or(false)
-                    == self.after.boolean(keys::DISABLE_SECURITY_GROUPS).unwrap_or(false),
-            ),
-        ];
-        for (key, same) in same {
-            if !same && !replaced {
+        for row in TABLE.iter().filter(|row| row.change == annotations::Change::CreationOnly) {
+            let key = row.key;
+            let same = match row.kind {
+                Kind::Boolean => self.before.boolean(key).unwrap_or(false) == self.after.boolean(key).unwrap_or(false),
+                Kind::List(_) => self.before.list(key).unwrap_or_default() == self.after.list(key).unwrap_or_default(),
+                _ => self.before.text(key) == self.after.text(key),
+            };
+            // They are given to AWS when the load balancer becomes dualstack.
+            let first_time = key == keys::IPV6_ADDRESSES && becomes_dualstack;
+            if !same && !first_time && !replaced {
                 let value = self.after.text(key).unwrap_or_default();
                 let problem = "is read when the load balancer is made, a change has no effect on the one that exists";
                 let remedy = match self.before.text(key) {

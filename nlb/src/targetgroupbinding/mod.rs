@@ -4,7 +4,6 @@
 pub mod crd;
 mod rules;
 mod schema;
-pub mod v1alpha1;
 
 use k8s_openapi::apimachinery::pkg::{
     apis::meta::v1::{Condition, LabelSelector},

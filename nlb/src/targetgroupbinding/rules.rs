@@ -267,9 +267,9 @@ pub fn duplicates<'a>(
 ) -> Vec<Violation> {
     let Some(arn) = given(binding.spec.target_group_arn.as_ref()) else { return Vec::new() };
     let shared = |binding: &TargetGroupBinding| binding.spec.multi_cluster_target_group == Some(true);
-    let same_object = |other: &TargetGroupBinding| match (&binding.metadata.uid, &other.metadata.uid) {
-        (Some(one), Some(other)) => one == other,
-        _ => binding.metadata.namespace == other.metadata.namespace && binding.metadata.name == other.metadata.name,
+    // By name and not by UID: one that was deleted and made again is no rival of what a cache still has of it.
+    let same_object = |other: &TargetGroupBinding| {
+        binding.metadata.namespace == other.metadata.namespace && binding.metadata.name == other.metadata.name
     };
     let rival = others.into_iter().find(|other| {
         given(other.spec.target_group_arn.as_ref()) == Some(arn)

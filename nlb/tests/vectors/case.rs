@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use nlb::{
+    annotations::{self, Object},
     drain,
     prediction::{self, BindingFacts, PodFacts, ServiceFacts},
     service,
@@ -121,7 +122,7 @@ impl Case {
     }
 
     fn pod(&self) -> Result<Vec<String>, String> {
-        let mut problems = self.only(&["gates", "removed", "ungated", "drain", "warnings"]);
+        let mut problems = self.only(&["violations", "gates", "removed", "ungated", "drain", "warnings"]);
         let pod: Pod = typed(&self.object, "the Pod")?;
         let settings = Arc::new(self.settings.clone());
         let (mut services, mut bindings) = (Vec::new(), Vec::new());
@@ -138,6 +139,10 @@ impl Case {
         let facts = PodFacts::of(&pod);
         let spec = pod.spec.clone().unwrap_or_default();
 
+        if let Some(expected) = &self.expect.violations {
+            let found = annotations::check(Object::Pod, pod.metadata.annotations.iter().flatten());
+            problems.extend(expect::violations(expected, &found));
+        }
         let gates = prediction::gates(&facts, &services, &bindings);
         let present: Vec<String> =
             spec.readiness_gates.iter().flatten().map(|gate| gate.condition_type.clone()).collect();

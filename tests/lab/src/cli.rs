@@ -1,7 +1,10 @@
 //! The command line.
 
+#![expect(clippy::doc_markdown, reason = "these comments are read in a terminal, as help")]
+
 use std::{ffi::OsString, fmt::Write as _, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
+use aws_model::settings::Profile;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{node::Behaviour, scale::Scale};
@@ -24,7 +27,9 @@ pub struct Cli {
 pub enum Command {
     /// Run a command inside a new lab, end the lab with it, and exit as it did
     ///
-    /// The command sees KUBECONFIG (cluster-admin) and a PATH with kubectl and helm of the cluster's version.
+    /// The command sees KUBECONFIG (cluster-admin), a PATH with kubectl and helm of the cluster's version, and what AWS
+    /// clients need to talk to the emulator: AWS_ENDPOINT_URL, AWS_REGION and keys. SLUICE_LAB_LOG is the file of the
+    /// emulator's ordered log, SLUICE_LAB_CONTROL the URL of its control API.
     Exec(Exec),
     /// Open an interactive shell inside a new lab
     Shell(Options),
@@ -74,9 +79,21 @@ pub struct Options {
     /// Number of nodes, spread over the zones of the world
     #[arg(long, value_name = "N", default_value = "3")]
     pub nodes: NonZeroUsize,
-    /// Let the nodes' clocks run this many times faster: sleeps, grace periods, probe intervals and restart delays
+    /// Lags, limits and chances of the AWS emulator to begin with: instant, fast or real-2023
     ///
-    /// Specs stay as they are. API objects, leases and the controller manager keep real time.
+    /// `aws-emulator --settings` lists them all with their values in each profile.
+    #[arg(long, value_name = "P", default_value = "fast")]
+    pub profile: Profile,
+    /// Change one value of the profile; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+    /// Seed of the emulator's choices
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seed: u64,
+    /// Let the clocks of nodes and emulator run this many times faster
+    ///
+    /// Sleeps, grace periods, probe intervals, restart delays and AWS's lags; specs stay as they are. API objects, leases,
+    /// the controller manager and the time that one probe may take keep real time.
     #[arg(long, value_name = "X", default_value = "1")]
     pub time_scale: Scale,
     /// When a new pod may get the address of a pod that is gone: `immediate`, or after a time (Amazon's VPC CNI: 30s)
@@ -88,7 +105,7 @@ pub struct Options {
     /// Another description of the VPC than the built-in one
     #[arg(long, value_name = "FILE")]
     pub world: Option<PathBuf>,
-    /// Keep the logs of the control plane in this directory
+    /// Keep the logs of the control plane and the emulator's ordered log in this directory
     #[arg(long, value_name = "DIR")]
     pub logs: Option<PathBuf>,
 }
@@ -107,6 +124,15 @@ pub enum Part {
     Node,
     /// cert-manager's controllers and CA injector.
     CertManager,
+    /// The AWS emulator and the DNS names of its load balancers.
+    Aws,
+    /// Sluice's webhook; it is left out with the nodes or cert-manager, which it needs.
+    Webhook,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it must be KEY=VALUE, for example lag.registration=10s")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// When an address may be given to another pod.

@@ -24,6 +24,7 @@ use world::World;
 use crate::{
     addons,
     assets::Assets,
+    aws,
     cli::{self, Cli, Inside, Options, Part},
     controlplane::{self, ControlPlane},
     demo, network, node, ready,
@@ -50,6 +51,9 @@ pub enum Error {
     /// The control plane.
     #[error(transparent)]
     ControlPlane(#[from] controlplane::Error),
+    /// The AWS emulator.
+    #[error(transparent)]
+    Aws(#[from] aws::Error),
     /// The nodes.
     #[error(transparent)]
     Node(#[from] node::Error),
@@ -70,6 +74,13 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Finds what is wrong with the options before anything is built or started.
+pub fn check(options: &Options) -> Result<(), Error> {
+    read_world(options)?;
+    aws::settings(options)?;
+    Ok(())
 }
 
 /// Sets the namespaces up, starts the lab, does what was asked for, and returns the status to exit with. Nothing is torn
@@ -128,10 +139,22 @@ impl Lab {
         let started = Instant::now();
         let mut tasks = Tasks::new(CancellationToken::new());
         let state = Path::new(network::STATE);
-        let control = self.start(state, &mut tasks).await?;
-        let environment = self.environment(state, &control)?;
+        let logs = self.options.logs.clone().unwrap_or_else(|| state.join("logs"));
+        fs::create_dir_all(&logs).map_err(|e| Error::File("create", logs.clone(), e))?;
+        let control = controlplane::start(&self.assets, &self.world, state, &logs, &mut tasks).await?;
+        let mut environment = self.environment(state, &control)?;
+        if self.options.with(Part::Aws) {
+            let aws = aws::start(&control.client, &self.world, &self.options, state, &logs, &mut tasks).await?;
+            environment.extend(aws);
+        }
+        if self.options.with(Part::Node) {
+            self.start_nodes(&control, state, &environment, &mut tasks).await?;
+        }
         if self.options.with(Part::CertManager) {
             addons::install_cert_manager(&self.assets, &environment).await?;
+        }
+        if addons::has_webhook(&self.options) {
+            addons::install_webhook(&self.assets, &environment, &control.client).await?;
         }
         let nodes = if self.options.with(Part::Node) { self.world.instances.len() } else { 0 };
         ready::wait(&control.client, nodes).await?;
@@ -142,29 +165,31 @@ impl Lab {
                 ended?;
                 Ok(ExitCode::FAILURE)
             }
-            code = act(activity, &environment) => {
+            code = act(activity, &environment, addons::has_webhook(&self.options)) => {
                 stop.cancel();
                 code
             }
         }
     }
 
-    async fn start(&mut self, state: &Path, tasks: &mut Tasks) -> Result<ControlPlane, Error> {
-        let logs = self.options.logs.clone().unwrap_or_else(|| state.join("logs"));
-        fs::create_dir_all(&logs).map_err(|e| Error::File("create", logs.clone(), e))?;
-        let control = controlplane::start(&self.assets, &self.world, state, &logs, tasks).await?;
-        if self.options.with(Part::Node) {
-            self.options.image.extend(addons::images(&self.assets));
-            let environment = [
-                ("KUBERNETES_SERVICE_HOST", self.world.infrastructure.apiserver.to_string()),
-                ("KUBERNETES_SERVICE_PORT", controlplane::PORT.to_string()),
-                ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
-                ("HOME", "/".to_owned()),
-            ];
-            let environment = environment.map(|(name, value)| (name.to_owned(), value)).into();
-            node::start(&control, &self.world, &self.options, environment, state, tasks).await?;
-        }
-        Ok(control)
+    async fn start_nodes(
+        &mut self,
+        control: &ControlPlane,
+        state: &Path,
+        commands: &BTreeMap<String, OsString>,
+        tasks: &mut Tasks,
+    ) -> Result<(), Error> {
+        let images = addons::images(&self.assets, &self.options)?;
+        self.options.image.extend(images);
+        let environment = [
+            ("KUBERNETES_SERVICE_HOST", self.world.infrastructure.apiserver.to_string()),
+            ("KUBERNETES_SERVICE_PORT", controlplane::PORT.to_string()),
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+            ("HOME", "/".to_owned()),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value)).into_iter();
+        let environment = environment.chain(aws::for_pods(commands)).collect();
+        Ok(node::start(control, &self.world, &self.options, environment, state, tasks).await?)
     }
 
     /// What commands in the lab see beside the user's own environment.
@@ -180,12 +205,7 @@ impl Lab {
             path.push(":");
             path.push(rest);
         }
-        Ok([
-            ("KUBECONFIG".to_owned(), control.kubeconfig.clone().into_os_string()),
-            ("PATH".to_owned(), path),
-            ("AWS_REGION".to_owned(), self.world.region.clone().into()),
-        ]
-        .into())
+        Ok([("KUBECONFIG".to_owned(), control.kubeconfig.clone().into_os_string()), ("PATH".to_owned(), path)].into())
     }
 }
 
@@ -193,10 +213,14 @@ fn story() -> Result<PathBuf, Error> {
     demo::write_files().map_err(|e| Error::File("write the story to", PathBuf::from(network::STATE), e))
 }
 
-async fn act(activity: Activity, environment: &BTreeMap<String, OsString>) -> Result<ExitCode, Error> {
+async fn act(
+    activity: Activity,
+    environment: &BTreeMap<String, OsString>,
+    with_webhook: bool,
+) -> Result<ExitCode, Error> {
     match activity {
         Activity::Command(command) => execute(&command, environment).await,
-        Activity::Demo => Ok(demo::play(&story()?, environment).await),
+        Activity::Demo => Ok(demo::play(&story()?, environment, with_webhook).await),
         Activity::Shell => {
             story()?;
             println!("{}", include_str!("greeting.txt"));

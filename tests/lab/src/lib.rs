@@ -4,6 +4,7 @@
 
 mod addons;
 mod assets;
+mod aws;
 mod cli;
 mod controlplane;
 mod demo;
@@ -19,7 +20,7 @@ use std::{convert::Infallible, ffi::OsString, process::ExitCode};
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Exec};
 
 /// What the lab logs unless `SLUICE_LAB_LOG_FILTER` says otherwise. The client of the API tells the same as its errors do.
 const LOG_FILTER: &str = "warn,kube_client=off,kube_runtime=off";
@@ -66,7 +67,8 @@ pub fn run() -> Result<ExitCode, Error> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Exec(_) | Command::Shell(_) | Command::Demo(_) => {
+        Command::Exec(Exec { options, .. }) | Command::Shell(options) | Command::Demo(options) => {
+            inside::check(&options)?;
             let privilege = prerequisites::check()?;
             let assets = assets::ensure()?;
             let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();

@@ -16,6 +16,11 @@ impl Scale {
     pub fn scaled(self, duration: Duration) -> Duration {
         duration.mul_f64(self.0)
     }
+
+    /// How many times faster than the wall clock.
+    pub fn factor(self) -> f64 {
+        self.0
+    }
 }
 
 impl Default for Scale {

@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, process::Command, time::Instant};
 
 /// How long a condition may take unless the test says otherwise. Generous: it bounds a failure, not a success.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(50);
 
 /// A namespace of one test, deleted at its end unless the test failed.

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the kernel and a process may take to end what a lab consists of.
 const END: Duration = Duration::from_secs(10);
 
@@ -203,6 +203,24 @@ fn address_of_a_deleted_pod_is_given_again_at_once_when_asked_for() -> Result<()
         let (first, second) = text.trim().split_once(' ').with_context(|| format!("two addresses: {text}"))?;
         ensure!((first == second) == same, "{reuse}: {first} and {second}");
     }
+    Ok(())
+}
+
+#[test]
+fn time_scale_shortens_what_specs_ask_the_nodes_to_wait_for() -> Result<()> {
+    // At real time the pod would be ready after a minute and leave after another.
+    let overrides = r#"{"spec": {"terminationGracePeriodSeconds": 90, "containers": [{"name": "slow", "image": "slow-start",
+        "env": [{"name": "LAB_START_DELAY", "value": "60s"}], "ports": [{"containerPort": 80}],
+        "readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 10},
+        "lifecycle": {"preStop": {"sleep": {"seconds": 60}}}}]}}"#;
+    let script = "kubectl run slow --image slow-start --overrides \"$0\" >/dev/null && \
+        kubectl wait pod/slow --for=condition=Ready --timeout=30s && kubectl delete pod slow --wait=false && \
+        kubectl wait pod/slow --for=delete --timeout=30s";
+    let status = Command::new(lab())
+        .args(["exec", "--without", "cert-manager,aws", "--time-scale", "20", "--", "sh", "-c", script, overrides])
+        .stdout(Stdio::null())
+        .status()?;
+    ensure!(status.success(), "{status}");
     Ok(())
 }
 

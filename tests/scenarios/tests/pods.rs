@@ -11,7 +11,7 @@ use scenarios::{
 use serde_json::{Value, json};
 
 /// A pod of the built-in echo server, changed as the test needs it.
-fn pod(name: &str, image: &str, change: impl FnOnce(&mut Value)) -> String {
+fn pod_of(name: &str, image: &str, change: impl FnOnce(&mut Value)) -> String {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": {"app": name}},
@@ -69,7 +69,7 @@ async fn pods_of_a_deployment_get_addresses_in_three_subnets_and_answer_with_the
 async fn pod_with_an_unmet_readiness_gate_turns_ready_when_the_condition_is_patched() -> Result<()> {
     let lab = Scenario::begin("gate", &[]).await?;
     let gate = "example.com/gate";
-    lab.apply(&pod("gated", "echo", |pod| pod["spec"]["readinessGates"] = json!([{"conditionType": gate}]))).await?;
+    lab.apply(&pod_of("gated", "echo", |pod| pod["spec"]["readinessGates"] = json!([{"conditionType": gate}]))).await?;
     let containers_ready = |pod: &_| condition(pod, "ContainersReady").is_some_and(|c| c.status == "True");
     let gated = lab.pod_when("gated", "containers ready", containers_ready).await?;
     ensure!(!is_ready(&gated), "ready although its gate is closed");
@@ -88,7 +88,7 @@ async fn pod_with_an_unmet_readiness_gate_turns_ready_when_the_condition_is_patc
 #[tokio::test]
 async fn terminating_pod_serves_during_its_pre_stop_sleep_then_stops_accepting_then_is_deleted() -> Result<()> {
     let lab = Scenario::begin("drain", &[]).await?;
-    lab.apply(&pod("leaving", "slow-stop", |pod| {
+    lab.apply(&pod_of("leaving", "slow-stop", |pod| {
         pod["spec"]["terminationGracePeriodSeconds"] = json!(30);
         pod["spec"]["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": 3}}});
         pod["spec"]["containers"][0]["env"] = json!([{"name": "LAB_STOP_DELAY", "value": "0s"}]);
@@ -127,7 +127,7 @@ async fn terminating_pod_serves_during_its_pre_stop_sleep_then_stops_accepting_t
 #[tokio::test]
 async fn container_that_does_not_stop_is_killed_when_its_grace_period_ends() -> Result<()> {
     let lab = Scenario::begin("kill", &[]).await?;
-    lab.apply(&pod("stubborn", "slow-stop", |pod| {
+    lab.apply(&pod_of("stubborn", "slow-stop", |pod| {
         pod["spec"]["terminationGracePeriodSeconds"] = json!(2);
         pod["spec"]["containers"][0]["env"] = json!([{"name": "LAB_STOP_DELAY", "value": "1h"}]);
         pod["metadata"]["finalizers"] = json!(["example.com/look"]);
@@ -140,6 +140,13 @@ async fn container_that_does_not_stop_is_killed_when_its_grace_period_ends() -> 
     let ended = status[0].state.as_ref().and_then(|s| s.terminated.as_ref()).context("terminated")?;
     ensure!(ended.exit_code == 137, "{ended:?}");
     ensure!(!is_ready(&pod), "not Ready once its containers have stopped");
+
+    // Its object stays for its finalizer. What happens to it then does not touch the status: once a pod that was made
+    // later is ready, the node has seen the change before.
+    lab.kubectl(&["label", "pod", "stubborn", "seen=later"]).await?;
+    lab.apply(&pod_of("later", "echo", |_| {})).await?;
+    lab.pod_when("later", "ready", is_ready).await?;
+    ensure!(phase(&lab.pod("stubborn").await?) == "Failed", "the final status is final");
     ensure!(curl(&format!("http://{}:8080/", address(&ready))).await.is_err(), "still answers");
     lab.kubectl(&[
         "patch",
@@ -160,7 +167,7 @@ fn phase(pod: &k8s_openapi::api::core::v1::Pod) -> &str {
 #[tokio::test]
 async fn failing_liveness_probe_restarts_the_container_which_keeps_its_address() -> Result<()> {
     let lab = Scenario::begin("liveness", &[]).await?;
-    lab.apply(&pod("sick", "failing-health", |pod| {
+    lab.apply(&pod_of("sick", "failing-health", |pod| {
         pod["spec"]["terminationGracePeriodSeconds"] = json!(0);
         pod["spec"]["containers"][0]["livenessProbe"] = http_probe("/healthz");
     }))
@@ -177,14 +184,14 @@ async fn failing_liveness_probe_restarts_the_container_which_keeps_its_address()
 #[tokio::test]
 async fn readiness_and_startup_probes_decide_when_a_pod_is_ready() -> Result<()> {
     let lab = Scenario::begin("probes", &[]).await?;
-    lab.apply(&pod("slow", "slow-start", |pod| {
+    lab.apply(&pod_of("slow", "slow-start", |pod| {
         pod["spec"]["containers"][0]["env"] = json!([{"name": "LAB_START_DELAY", "value": "2s"}]);
         pod["spec"]["containers"][0]["startupProbe"] = json!({
             "tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 30});
         pod["spec"]["containers"][0]["readinessProbe"] = http_probe("/");
     }))
     .await?;
-    lab.apply(&pod("never", "failing-health", |pod| {
+    lab.apply(&pod_of("never", "failing-health", |pod| {
         pod["spec"]["containers"][0]["readinessProbe"] = http_probe("/healthz");
     }))
     .await?;
@@ -209,7 +216,7 @@ async fn events(lab: &Scenario, pod: &str) -> Result<Vec<Event>> {
 #[tokio::test]
 async fn image_that_is_not_run_here_is_said_in_an_event_and_its_log_is_shown() -> Result<()> {
     let lab = Scenario::begin("image", &[]).await?;
-    lab.apply(&pod("other", "registry.example/nginx:1.27", |_| {})).await?;
+    lab.apply(&pod_of("other", "registry.example/nginx:1.27", |_| {})).await?;
     let other = lab.pod_when("other", "ready", is_ready).await?;
     eventually("the Event", || async {
         let events = events(&lab, "other").await?;
@@ -226,7 +233,7 @@ async fn image_that_is_not_run_here_is_said_in_an_event_and_its_log_is_shown() -
 #[tokio::test]
 async fn wrong_setting_of_a_behaviour_keeps_the_container_waiting_and_says_why() -> Result<()> {
     let lab = Scenario::begin("setting", &[]).await?;
-    lab.apply(&pod("wrong", "echo", |pod| {
+    lab.apply(&pod_of("wrong", "echo", |pod| {
         pod["spec"]["containers"][0]["env"] = json!([{"name": "LAB_START_DELAY", "value": "soon"}]);
     }))
     .await?;
@@ -256,7 +263,7 @@ async fn two_hundred_pods_are_ready_within_thirty_seconds() -> Result<()> {
 #[tokio::test]
 async fn node_port_answers_on_every_node_and_local_policy_only_where_a_pod_is() -> Result<()> {
     let lab = Scenario::begin("nodeport", &[]).await?;
-    lab.apply(&pod("single", "echo", |_| {})).await?;
+    lab.apply(&pod_of("single", "echo", |_| {})).await?;
     for policy in ["Cluster", "Local"] {
         let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": policy.to_lowercase()},
             "spec": {"type": "NodePort", "externalTrafficPolicy": policy, "selector": {"app": "single"},
@@ -294,7 +301,7 @@ async fn node_port_answers_on_every_node_and_local_policy_only_where_a_pod_is() 
 #[tokio::test]
 async fn init_containers_and_sidecars_run_before_the_others() -> Result<()> {
     let lab = Scenario::begin("init", &[]).await?;
-    lab.apply(&pod("staged", "echo", |pod| {
+    lab.apply(&pod_of("staged", "echo", |pod| {
         pod["spec"]["initContainers"] = json!([
             {"name": "prepare", "image": "busybox"},
             {"name": "proxy", "image": "echo", "restartPolicy": "Always", "ports": [{"containerPort": 9090}]},

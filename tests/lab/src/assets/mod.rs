@@ -79,19 +79,16 @@ pub fn ensure() -> Result<Assets, Error> {
     for family in FAMILIES {
         let key = family.key();
         let entry = cache.entry(family.name, &key);
-        let missing: Vec<&Program> = family
-            .programs
-            .iter()
-            .filter(|program| {
-                let found = in_kubebuilder_assets(program)
-                    .or_else(|| entry.as_ref().map(|dir| dir.join(program.name)))
-                    .or_else(|| on_path(program));
-                match found {
-                    Some(path) => assets.programs.insert(program.name.to_owned(), path).is_some(),
-                    None => true,
-                }
-            })
-            .collect();
+        let mut missing = Vec::new();
+        for program in family.programs {
+            let found = in_kubebuilder_assets(program)
+                .or_else(|| entry.as_ref().map(|dir| dir.join(program.name)))
+                .or_else(|| on_path(program));
+            match found {
+                Some(path) => drop(assets.programs.insert(program.name.to_owned(), path)),
+                None => missing.push(program),
+            }
+        }
         if let Some(crds) = family.certificate_crds(entry.as_deref()) {
             assets.certificate_crds = crds;
         }

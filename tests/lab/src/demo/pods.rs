@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::stage::Stage;
 
 /// Plays it.
-pub async fn play(stage: &mut Stage<'_>) {
+pub async fn play(stage: &mut Stage) {
     nodes(stage).await;
     deployment(stage).await;
     readiness_gate(stage).await;
@@ -13,7 +13,7 @@ pub async fn play(stage: &mut Stage<'_>) {
     certificate(stage).await;
 }
 
-async fn nodes(stage: &mut Stage<'_>) {
+async fn nodes(stage: &mut Stage) {
     stage.scene("A real API server, and one node in each zone");
     let table = stage.run("kubectl get nodes -L topology.kubernetes.io/zone").await;
     let ready = table.lines().filter(|line| line.contains(" Ready ")).count();
@@ -22,7 +22,7 @@ async fn nodes(stage: &mut Stage<'_>) {
     stage.expect("nodes", "3 ready in 3 zones", seen, ready == 3 && zones.len() == 3);
 }
 
-async fn deployment(stage: &mut Stage<'_>) {
+async fn deployment(stage: &mut Stage) {
     stage.scene("A Deployment: each pod has an address of its zone's subnet, and answers there with its name");
     stage.run("kubectl apply -f echo.yaml").await;
     stage.run("kubectl rollout status deployment/echo --timeout=60s").await;
@@ -45,7 +45,7 @@ async fn deployment(stage: &mut Stage<'_>) {
     stage.expect("node port", "Hostname: echo-...", answer.trim(), answer.starts_with("Hostname: echo-"));
 }
 
-async fn readiness_gate(stage: &mut Stage<'_>) {
+async fn readiness_gate(stage: &mut Stage) {
     stage.scene("A pod with a readiness gate is not ready until somebody sets its condition");
     stage.run("kubectl apply -f gated.yaml").await;
     stage.run("kubectl wait pod/gated --for=condition=ContainersReady --timeout=30s").await;
@@ -59,11 +59,11 @@ async fn readiness_gate(stage: &mut Stage<'_>) {
     stage.expect("readiness gate", "Ready: False, then True", format!("Ready: {before}, then {after}"), good);
 }
 
-async fn ready_condition(stage: &Stage<'_>) -> String {
+async fn ready_condition(stage: &Stage) -> String {
     stage.ask("kubectl get pod gated -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].status}'").await
 }
 
-async fn deletion(stage: &mut Stage<'_>) {
+async fn deletion(stage: &mut Stage) {
     stage.scene("A deleted pod serves during its preStop sleep, and no longer");
     let address = stage.ask("kubectl get pod gated -o jsonpath='{.status.podIP}'").await;
     stage.run("kubectl delete pod gated --wait=false").await;
@@ -76,7 +76,7 @@ async fn deletion(stage: &mut Stage<'_>) {
     stage.expect("leaving pod", "answers, then does not", seen, good);
 }
 
-async fn certificate(stage: &mut Stage<'_>) {
+async fn certificate(stage: &mut Stage) {
     stage.scene("cert-manager, the real one, issues certificates");
     stage.run("kubectl apply -f certificate.yaml").await;
     stage.run("kubectl wait certificate/story --for=condition=Ready --timeout=60s").await;

@@ -22,18 +22,33 @@ struct Scene {
     took: Duration,
 }
 
+/// A point in time.
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// Whether it has passed.
+    pub fn is_over(&self) -> bool {
+        Instant::now() > self.0
+    }
+}
+
 /// Runs the commands of a story.
-pub struct Stage<'a> {
+pub struct Stage {
     directory: PathBuf,
-    environment: &'a BTreeMap<String, OsString>,
+    environment: BTreeMap<String, OsString>,
     scenes: Vec<Scene>,
     began: Instant,
 }
 
-impl<'a> Stage<'a> {
+impl Stage {
     /// A stage whose commands run in `directory`.
-    pub fn new(directory: &std::path::Path, environment: &'a BTreeMap<String, OsString>) -> Self {
-        Self { directory: directory.to_owned(), environment, scenes: Vec::new(), began: Instant::now() }
+    pub fn new(directory: &std::path::Path, environment: &BTreeMap<String, OsString>) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            environment: environment.clone(),
+            scenes: Vec::new(),
+            began: Instant::now(),
+        }
     }
 
     /// Begins a scene with what it is about.
@@ -54,12 +69,18 @@ impl<'a> Stage<'a> {
         output
     }
 
+    /// Sets a variable for the commands that follow, and shows it.
+    pub fn keep(&mut self, name: &str, value: &str) {
+        println!("$ {name}='{value}'");
+        self.environment.insert(name.to_owned(), value.into());
+    }
+
     /// Runs a shell command without showing it.
     pub async fn ask(&self, command: &str) -> String {
         let run = Command::new("sh")
             .args(["-c", command])
             .current_dir(&self.directory)
-            .envs(self.environment)
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -71,6 +92,22 @@ impl<'a> Stage<'a> {
             Ok(Err(e)) => format!("sh: {e}\n"),
             Err(_) => format!("no end within {} s\n", LIMIT.as_secs()),
         }
+    }
+
+    /// Runs a command without showing it until its output is as wanted, or for as long as one command may take.
+    pub async fn until(&self, command: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let deadline = Self::deadline();
+        loop {
+            let output = self.ask(command).await;
+            if wanted(&output) || deadline.is_over() {
+                return output;
+            }
+        }
+    }
+
+    /// When to stop waiting for what should happen.
+    pub fn deadline() -> Deadline {
+        Deadline(Instant::now() + LIMIT)
     }
 
     /// Ends a scene: what should have been seen and what was.

@@ -83,6 +83,8 @@ impl Echo {
     /// Accepts until asked to terminate.
     async fn serve(self: Arc<Self>, stop: &Stop, connections: &mut JoinSet<()>) -> Result<(), Exit> {
         tokio::select! {
+            // First, so that a container that is told to end right after its start has started.
+            biased;
             () = self.wait(self.conduct.start_delay) => {}
             () = stop.terminate.cancelled() => return Ok(()),
         }

@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use aws_emulator::dataplane::dial::dial;
 use futures::{StreamExt as _, stream};
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -31,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     machine::NodeInfo,
     nodeport::{self, Forward},
-    socket::{bind, connect},
+    socket::bind,
 };
 
 /// Serves the node ports of these nodes until `stop`.
@@ -137,7 +138,7 @@ async fn connection(
                 IpAddr::V4(client) if keep_client => client,
                 _ => *at.ip(),
             };
-            match connect(source, IpAddr::V4(*backend.ip()), backend.port()).await {
+            match dial(Some(source), backend).await {
                 // An end in the middle is between client and pod.
                 Ok(mut pod) => drop(copy_bidirectional(&mut stream, &mut pod).await),
                 Err(_) => refuse(&stream),

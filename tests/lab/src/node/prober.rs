@@ -1,11 +1,11 @@
 //! Carries out probes: HTTP, HTTPS and TCP, from the node's address to the pod's.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    net::{Ipv4Addr, SocketAddrV4},
     time::Duration,
 };
 
+use aws_emulator::dataplane::{dial::dial, tls};
 use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Empty;
 use hyper::{body::Bytes, client::conn::http1};
@@ -14,19 +14,10 @@ use k8s_openapi::{
     api::core::v1::{Container, HTTPGetAction, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
-
-use super::socket::connect;
 
 /// Why a probe counts as failed, in the words of the Event about it.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +81,9 @@ impl Target {
     pub async fn probe(&self, from: Ipv4Addr, pod: Ipv4Addr, limit: Duration) -> Result<(), Failure> {
         let attempt = async {
             match self {
-                Self::Tcp { port } => connect(from, IpAddr::V4(pod), *port).await.map(drop).map_err(Failure::from),
+                Self::Tcp { port } => {
+                    dial(Some(from), SocketAddrV4::new(pod, *port)).await.map(drop).map_err(Failure::from)
+                }
                 Self::Http { action, port } => get(action, *port, from, pod).await,
             }
         };
@@ -118,28 +111,27 @@ fn port(port: &IntOrString, container: &Container) -> Result<u16, Failure> {
 }
 
 async fn get(action: &HTTPGetAction, port: u16, from: Ipv4Addr, pod: Ipv4Addr) -> Result<(), Failure> {
-    let host = action.host.as_ref().and_then(|h| h.parse().ok()).unwrap_or(IpAddr::V4(pod));
-    let stream = connect(from, host, port).await?;
-    let request = request(action, host, port)?;
+    let host: Ipv4Addr = action.host.as_ref().and_then(|h| h.parse().ok()).unwrap_or(pod);
+    let to = SocketAddrV4::new(host, port);
+    let stream = dial(Some(from), to).await?;
+    let request = request(action, to)?;
     let status = if action.scheme.as_deref() == Some("HTTPS") {
-        let connector = TlsConnector::from(Arc::new(unverified()));
-        let stream = connector.connect(ServerName::IpAddress(host.into()), stream).await?;
-        send(request, stream).await?
+        // As the kubelet's prober, this takes any certificate.
+        send(request, tls::connect(stream, host.into()).await?).await?
     } else {
         send(request, stream).await?
     };
     if (200..400).contains(&status) { Ok(()) } else { Err(Failure::Status(status)) }
 }
 
-fn request(action: &HTTPGetAction, host: IpAddr, port: u16) -> Result<Request<Empty<Bytes>>, Failure> {
+fn request(action: &HTTPGetAction, to: SocketAddrV4) -> Result<Request<Empty<Bytes>>, Failure> {
     let path = action.path.as_deref().filter(|p| !p.is_empty()).unwrap_or("/");
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let mut request = Request::get(path).body(Empty::new())?;
     let headers = request.headers_mut();
     headers.insert(header::USER_AGENT, HeaderValue::from_static("kube-probe/1.36"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let authority = SocketAddr::new(host, port).to_string();
-    headers.insert(header::HOST, HeaderValue::try_from(authority).map_err(http::Error::from)?);
+    headers.insert(header::HOST, HeaderValue::try_from(to.to_string()).map_err(http::Error::from)?);
     for header in action.http_headers.iter().flatten() {
         let name = HeaderName::try_from(&header.name).map_err(http::Error::from)?;
         headers.insert(name, HeaderValue::try_from(&header.value).map_err(http::Error::from)?);
@@ -158,58 +150,6 @@ async fn send(
         response = &mut response => Ok(response?.status().as_u16()),
         // The connection ends before its answer is taken only where there is none, which the response then says.
         _ = &mut connection => Ok(response.await?.status().as_u16()),
-    }
-}
-
-/// A client that believes every certificate, as the kubelet's prober does.
-fn unverified() -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Unverified(Arc::clone(&provider)));
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-        .unwrap_or_else(|_| ClientConfig::builder())
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    config.enable_sni = false;
-    config
-}
-
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

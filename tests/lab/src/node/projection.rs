@@ -92,18 +92,19 @@ pub fn payload(
         return Ok(None);
     } else if let Some(source) = &volume.secret {
         let name = source.secret_name.as_deref().unwrap_or_default();
-        files.secret(name, source.items.as_deref(), source.optional, mode(source.default_mode))?;
+        files.secret(name, Wanted::new(source.items.as_ref(), source.optional, mode(source.default_mode)))?;
     } else if let Some(source) = &volume.config_map {
-        files.config_map(&source.name, source.items.as_deref(), source.optional, mode(source.default_mode))?;
+        files
+            .config_map(&source.name, Wanted::new(source.items.as_ref(), source.optional, mode(source.default_mode)))?;
     } else if let Some(source) = &volume.downward_api {
         files.downward(source.items.as_deref(), mode(source.default_mode))?;
     } else if let Some(projected) = &volume.projected {
         let mode = mode(projected.default_mode);
         for source in projected.sources.iter().flatten() {
             if let Some(source) = &source.secret {
-                files.secret(&source.name, source.items.as_deref(), source.optional, mode)?;
+                files.secret(&source.name, Wanted::new(source.items.as_ref(), source.optional, mode))?;
             } else if let Some(source) = &source.config_map {
-                files.config_map(&source.name, source.items.as_deref(), source.optional, mode)?;
+                files.config_map(&source.name, Wanted::new(source.items.as_ref(), source.optional, mode))?;
             } else if let Some(source) = &source.downward_api {
                 files.downward(source.items.as_deref(), mode)?;
             } else if let Some(source) = &source.service_account_token {
@@ -117,6 +118,21 @@ pub fn payload(
         return Err(Error::Unsupported(volume.name.clone()));
     }
     Ok(Some(files.payload))
+}
+
+/// Which keys of an object become files.
+struct Wanted<'a> {
+    /// The chosen ones; all where there is none.
+    items: &'a [KeyToPath],
+    /// Whether the object and the keys may be missing.
+    optional: bool,
+    mode: u32,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(items: Option<&'a Vec<KeyToPath>>, optional: Option<bool>, mode: u32) -> Self {
+        Self { items: items.map_or(&[], Vec::as_slice), optional: optional == Some(true), mode }
+    }
 }
 
 /// Collects the files of one volume.
@@ -137,50 +153,35 @@ impl<L: Lookup> Files<'_, L> {
         self.payload.insert(path.to_owned(), File { content, mode });
     }
 
-    fn secret(
-        &mut self,
-        name: &str,
-        items: Option<&[KeyToPath]>,
-        optional: Option<bool>,
-        mode: u32,
-    ) -> Result<(), Error> {
+    fn secret(&mut self, name: &str, wanted: Wanted) -> Result<(), Error> {
         let found = self.lookup.secret(self.namespace(), name).map(secret_data);
-        self.keys("secret", name, found, items, optional, mode)
+        self.keys("secret", name, found, wanted)
     }
 
-    fn config_map(
-        &mut self,
-        name: &str,
-        items: Option<&[KeyToPath]>,
-        optional: Option<bool>,
-        mode: u32,
-    ) -> Result<(), Error> {
+    fn config_map(&mut self, name: &str, wanted: Wanted) -> Result<(), Error> {
         let found = self.lookup.config_map(self.namespace(), name).map(config_map_data);
-        self.keys("configmap", name, found, items, optional, mode)
+        self.keys("configmap", name, found, wanted)
     }
 
-    /// All keys, or those that `items` names under the paths that it gives them.
+    /// All keys, or those that are chosen under the paths that they are given.
     fn keys(
         &mut self,
         kind: &'static str,
         name: &str,
         found: Option<BTreeMap<String, Vec<u8>>>,
-        items: Option<&[KeyToPath]>,
-        optional: Option<bool>,
-        mode: u32,
+        Wanted { items, optional, mode }: Wanted,
     ) -> Result<(), Error> {
-        let optional = optional == Some(true);
         let (volume, namespace) = (self.volume.to_owned(), self.namespace().to_owned());
         let missing = |lack| Error::Missing { volume, kind, namespace, name: name.to_owned(), lack };
         let Some(data) = found else {
             return if optional { Ok(()) } else { Err(missing("does not exist".to_owned())) };
         };
-        let Some(items) = items.filter(|list| !list.is_empty()) else {
+        if items.is_empty() {
             for (key, content) in data {
                 self.add(&key, content, mode);
             }
             return Ok(());
-        };
+        }
         for item in items {
             match data.get(&item.key) {
                 Some(content) => {

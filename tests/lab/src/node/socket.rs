@@ -1,11 +1,8 @@
-//! Sockets on the addresses of the lab.
+//! Listeners on the addresses of the lab.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-};
+use std::{io, net::SocketAddr};
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 
 const BACKLOG: u32 = 4096;
 
@@ -15,12 +12,4 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// Connects from an address of the lab, so that the other end sees who it is.
-pub async fn connect(from: Ipv4Addr, to: IpAddr, port: u16) -> io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::from((from, 0)))?;
-    socket.set_nodelay(true)?;
-    socket.connect(SocketAddr::new(to, port)).await
 }

@@ -80,6 +80,8 @@ pub struct Worker {
     updates: watch::Receiver<Update>,
     start: Timestamp,
     address: Option<Ipv4Addr>,
+    /// Whether the address is taken from the pool for this pod.
+    holds_address: bool,
     slots: Vec<Slot>,
     volumes: Option<Volumes>,
     tasks: JoinSet<()>,
@@ -105,6 +107,7 @@ impl Worker {
             updates,
             start,
             address: None,
+            holds_address: false,
             slots,
             volumes: None,
             tasks,
@@ -121,14 +124,14 @@ impl Worker {
         let finished =
             matches!(self.pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
         if finished {
+            // Its status is written; only a finalizer of somebody else may hold it back.
             self.wait_for_deletion().await;
         } else {
             self.live().await;
+            self.stop_for_good().await;
         }
-        self.stop_and_delete().await;
-        if let Some(address) = self.address.filter(|_| !self.host_network()) {
-            self.machine.release_address(&self.node, address);
-        }
+        self.delete().await;
+        self.give_address_back();
         self.machine.logs.remove(self.uid());
     }
 
@@ -206,9 +209,7 @@ impl Worker {
     async fn finish(&mut self) {
         self.stop_containers().await;
         self.publish(false).await;
-        if let Some(address) = self.address.filter(|_| !self.host_network()) {
-            self.machine.release_address(&self.node, address);
-        }
+        self.give_address_back();
         self.wait_for_deletion().await;
     }
 
@@ -227,11 +228,21 @@ impl Worker {
             return;
         }
         match self.machine.take_address(&self.node) {
-            Ok(address) => self.address = Some(address),
+            Ok(address) => {
+                self.address = Some(address);
+                self.holds_address = true;
+            }
             Err(e) => {
                 self.warn("FailedCreatePodSandBox", &e.to_string()).await;
                 self.retry_later();
             }
+        }
+    }
+
+    /// Once only: after it another pod may have the address, while this one's status still shows it.
+    fn give_address_back(&mut self) {
+        if let Some(address) = self.address.filter(|_| std::mem::take(&mut self.holds_address)) {
+            self.machine.release_address(&self.node, address);
         }
     }
 

@@ -164,20 +164,29 @@ impl Worker {
         }
     }
 
-    /// The end: containers stopped, final status written, object deleted.
-    pub(super) async fn stop_and_delete(&mut self) {
+    /// Stops every container and writes the final status.
+    pub(super) async fn stop_for_good(&mut self) {
         self.stop_containers().await;
-        for slot in &mut self.slots {
-            if !matches!(slot.view.state, State::Terminated { .. }) {
-                let now = jiff::Timestamp::now();
-                let exit = Exit { reason: "ContainerStatusUnknown".to_owned(), ..Exit::with_code(0) };
-                slot.view.state = State::Terminated { exit, since: now, until: now };
-            }
-        }
         if self.gone {
             return;
         }
+        for slot in &mut self.slots {
+            if !matches!(slot.view.state, State::Terminated { .. }) {
+                let now = jiff::Timestamp::now();
+                let reason = "ContainerStatusUnknown".to_owned();
+                let message = "the container had not been started when the pod was deleted".to_owned();
+                let exit = Exit { code: 137, reason, message };
+                slot.view.state = State::Terminated { exit, since: now, until: now };
+            }
+        }
         self.publish(true).await;
+    }
+
+    /// Lets the API forget the pod, which nothing of is left here.
+    pub(super) async fn delete(&mut self) {
+        if self.gone {
+            return;
+        }
         let api: Api<Pod> = Api::namespaced(self.machine.client.clone(), &self.pod.namespace().unwrap_or_default());
         let parameters = DeleteParams {
             grace_period_seconds: Some(0),

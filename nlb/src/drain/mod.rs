@@ -3,16 +3,18 @@
 //! An NLB keeps sending new connections to a target for about two minutes after it was deregistered, whatever the
 //! deregistration delay. So every container sleeps before it is stopped, and the grace period grows by as much.
 
+mod contradiction;
+
 use std::{fmt, str::FromStr};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
+
+pub use contradiction::{Contradiction, contradictions_of_hook, contradictions_of_service, warnings};
 
 /// The grace period of a pod that does not say, in seconds: the default of the Kubernetes API.
 const DEFAULT_GRACE: i64 = 30;
 /// The longest delay that can be asked for, in seconds: the longest deregistration delay of AWS.
 const LONGEST: u32 = 3600;
-/// How long before it takes a spot node away AWS gives notice, in seconds.
-const SPOT_NOTICE: u32 = 120;
 
 /// What a Service or a pod asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,25 +180,6 @@ pub fn plan_of<'a>(
     plan
 }
 
-/// What is to be said of the containers of a pod that keep their own hooks.
-pub fn warnings(plan: &Plan, grace: Option<i64>, floor: u32) -> Vec<String> {
-    let mut said = Vec::new();
-    for hooked in &plan.hooked {
-        let name = &hooked.container;
-        match hooked.sleeps {
-            None => {
-                said.push(format!("container {name} keeps its own preStop hook; it has to take at least {floor} s"));
-            }
-            Some(sleeps) => {
-                let grace = plan.grace.or(grace);
-                let contradictions = contradictions_of_hook(sleeps, grace, floor);
-                said.extend(contradictions.iter().map(|contradiction| format!("container {name}: {contradiction}")));
-            }
-        }
-    }
-    said
-}
-
 /// A grace period with the delay added. None counts as the API's default; negative ones, which the API takes for 1, do too.
 pub fn lengthened(grace: Option<i64>, seconds: u32) -> i64 {
     let grace = match grace {
@@ -205,89 +188,6 @@ pub fn lengthened(grace: Option<i64>, seconds: u32) -> i64 {
         Some(grace) => grace,
     };
     grace.saturating_add(i64::from(seconds))
-}
-
-/// Numbers that contradict each other, in words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Contradiction {
-    /// A hook that ends before new connections stop.
-    #[error("the preStop hook sleeps {sleeps} s, but new connections arrive for {floor} s; the minimum is {floor} s")]
-    HookTooShort {
-        /// Seconds that the hook sleeps.
-        sleeps: i64,
-        /// Seconds for which new connections arrive.
-        floor: u32,
-    },
-    /// A grace period that leaves the application no time after the sleep.
-    #[error(
-        "terminationGracePeriodSeconds is {grace}, of which {sleeps} s are slept; the minimum is {minimum} s to leave the application time to stop"
-    )]
-    GraceTooShort {
-        /// The grace period in seconds.
-        grace: i64,
-        /// Seconds that the hook sleeps.
-        sleeps: i64,
-        /// Seconds that would do.
-        minimum: i64,
-    },
-    /// Connections are closed by the load balancer while the pod still waits.
-    #[error(
-        "connections are closed {delay} s after deregistration, but pods serve for {seconds} s; the minimum deregistration delay is {seconds} s"
-    )]
-    ClosedTooEarly {
-        /// The deregistration delay in seconds.
-        delay: u32,
-        /// The drain delay in seconds.
-        seconds: u32,
-    },
-    /// A delay that a spot node does not leave.
-    #[error(
-        "pods serve for {seconds} s after they are told to stop, but a spot node is taken away {SPOT_NOTICE} s after its notice"
-    )]
-    LongerThanSpotNotice {
-        /// The drain delay in seconds.
-        seconds: u32,
-    },
-    /// A delay shorter than the time in which new connections arrive.
-    #[error(
-        "pods serve for {seconds} s after they are told to stop, but new connections arrive for {floor} s; the minimum is {floor} s"
-    )]
-    ShorterThanFloor {
-        /// The drain delay in seconds.
-        seconds: u32,
-        /// Seconds for which new connections arrive.
-        floor: u32,
-    },
-}
-
-/// What contradicts in a Service: its drain delay, and the deregistration delay of its target groups, which closes
-/// connections if `terminates`.
-pub fn contradictions_of_service(seconds: u32, floor: u32, delay: u32, terminates: bool) -> Vec<Contradiction> {
-    let mut found = Vec::new();
-    if seconds > SPOT_NOTICE {
-        found.push(Contradiction::LongerThanSpotNotice { seconds });
-    }
-    if (1..floor).contains(&seconds) {
-        found.push(Contradiction::ShorterThanFloor { seconds, floor });
-    }
-    if terminates && delay < seconds {
-        found.push(Contradiction::ClosedTooEarly { delay, seconds });
-    }
-    found
-}
-
-/// What contradicts in a pod with a hook of its own that sleeps.
-pub fn contradictions_of_hook(sleeps: i64, grace: Option<i64>, floor: u32) -> Vec<Contradiction> {
-    let mut found = Vec::new();
-    if sleeps < i64::from(floor) {
-        found.push(Contradiction::HookTooShort { sleeps, floor });
-    }
-    let grace = lengthened(grace, 0);
-    if grace <= sleeps {
-        let minimum = sleeps.max(i64::from(floor)).saturating_add(DEFAULT_GRACE);
-        found.push(Contradiction::GraceTooShort { grace, sleeps, minimum });
-    }
-    found
 }
 
 #[cfg(test)]
@@ -358,25 +258,5 @@ mod tests {
         assert_eq!(of_pod(Some(Delay::Off), 120, [30]), 0);
         assert_eq!(of_pod(Some(Delay::Auto), 120, []), 120);
         assert_eq!(of_pod(None, 120, []), 0);
-    }
-
-    #[test]
-    fn contradictions_show_the_minimum() {
-        assert!(contradictions_of_service(120, 120, 300, true).is_empty());
-        assert_eq!(
-            contradictions_of_service(300, 120, 30, true),
-            [
-                Contradiction::LongerThanSpotNotice { seconds: 300 },
-                Contradiction::ClosedTooEarly { delay: 30, seconds: 300 }
-            ]
-        );
-        assert_eq!(contradictions_of_service(0, 120, 30, false), []);
-        assert_eq!(
-            contradictions_of_service(35, 120, 300, false),
-            [Contradiction::ShorterThanFloor { seconds: 35, floor: 120 }]
-        );
-        let texts: Vec<_> = contradictions_of_hook(35, None, 120).iter().map(ToString::to_string).collect();
-        assert_eq!(texts.len(), 2);
-        assert!(texts[0].contains("the minimum is 120 s") && texts[1].contains("the minimum is 150 s"), "{texts:?}");
     }
 }
