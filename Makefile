@@ -6,7 +6,8 @@ SHELL := /bin/sh
 # One selection of packages for all builds: with another one cargo would build the dependencies with other features again.
 CARGO_TEST := cargo test --workspace --quiet
 LAB := target/debug/lab
-IN_LAB := $(LAB) exec --image shell=/bin/sh --image review-server=target/debug/review-server --
+IN_LAB := $(LAB) exec --image shell=/bin/sh --image review-server=target/debug/review-server \
+	--image sluice-webhook=target/debug/webhook --
 STAGE := .ci/stage
 # The aws CLI, boto3 and moto, installed by `make clients`.
 VENV := $(CURDIR)/target/venv
@@ -66,7 +67,7 @@ lifecycle: binaries ## how labs begin and end
 	@$(CARGO_TEST) --test lifecycle -- --test-threads 2
 
 scenarios: binaries ## what must hold in the lab, tried in the lab
-	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test bindings --test pods --test processes --test webhook
+	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test bindings --test pods --test processes --test webhook --test webhook_outages
 
 lab: export CMD := $(CMD)
 lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get nodes -o wide'

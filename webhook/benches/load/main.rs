@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::cast_precision_loss,
     reason = "figures for people, from a process that must start"
 )]

@@ -1,6 +1,6 @@
 //! The process from its start to its end.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 mod api;
 #[path = "../server/client.rs"]

@@ -123,7 +123,7 @@ async fn what_is_no_review_is_a_bad_request() {
     let deep_in_an_object = format!("{{\"request\":{{\"object\":{{\"metadata\":{deep}");
     for body in [&client::REVIEW[..100], &deep, &deep_in_an_object, "", "null", "\u{0}"] {
         let response = connection.post("/mutate-v1-pod", body.to_owned()).await.unwrap();
-        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{:.60}", body);
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{body:.60}");
     }
     assert_eq!(connection.post("/elsewhere", "").await.unwrap().status(), StatusCode::NOT_FOUND);
     connection.review().await.unwrap();

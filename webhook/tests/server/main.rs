@@ -1,6 +1,6 @@
 //! The server on real sockets: certificates that change under load, and clients that mean harm.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 mod client;
 mod hostile;
