@@ -203,7 +203,8 @@ async fn connection<T, V, B>(
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(None)
+        // Without one, hyper does not read between two requests, and nobody would notice that a connection is idle.
+        .header_read_timeout(limits.pace.idle)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(io), answer);
     tokio::pin!(serving);

@@ -44,7 +44,7 @@ async fn a_broken_service_is_refused_with_everything_that_is_wrong_with_it() -> 
         &[("private-ipv4-addresses", "10.0.0.1", "internal"), ("enable-icmp-for-path-mtu-discovery", "yes", "on")],
         &[
             ("target-group-attributes", "deregistration_delay.timeout_seconds=-1", "3600"),
-            ("alpn-policy", "h2", "HTTP2"),
+            ("healthcheck-unhealthy-threshold", "1", "10"),
         ],
     ];
     let mut problems = Vec::new();

@@ -197,7 +197,7 @@ pub(crate) fn service() -> impl Strategy<Value = Value> {
                 .map(|(key, value)| (format!("{FAMILY}{key}"), json!(value)))
                 .collect();
             if let Some(other) = forwards {
-                let action = json!({"type": "forward", "forwardConfig": {"targetGroups": [
+                let action = json!({"type": "forward", "forwardConfig": {"baseServiceWeight": 1, "targetGroups": [
                     {"serviceName": format!("s{other}"), "servicePort": 80, "weight": 1},
                 ]}});
                 all.insert("service.beta.kubernetes.io/actions.TCP-80".to_owned(), json!(action.to_string()));
