@@ -66,7 +66,8 @@ lifecycle: binaries ## how labs begin and end
 	@$(CARGO_TEST) --test lifecycle -- --test-threads 2
 
 scenarios: binaries ## what must hold in the lab, tried in the lab
-	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test bindings --test pods --test processes --test webhook --test webhook_outages
+	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test pods --test processes --test webhook --test webhook_outages
+	@$(LAB) exec --without webhook,cert-manager,aws -- $(CARGO_TEST) --offline --test bindings
 
 lab: export CMD := $(CMD)
 lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get nodes -o wide'

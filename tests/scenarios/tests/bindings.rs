@@ -1,4 +1,4 @@
-//! The definition of TargetGroupBinding, tried at the real API server: its rules hold without any webhook.
+//! The definition of TargetGroupBinding, tried at the real API server in a lab without the webhook: its rules hold there.
 
 use anyhow::{Result, ensure};
 use scenarios::{Scenario, run};
@@ -15,7 +15,7 @@ fn binding(name: &str, version: &str, spec: &Value) -> String {
     .to_string()
 }
 
-/// Applies a definition that other tests may be applying too.
+/// Applies the definition, and waits until the API server knows it.
 async fn define() -> Result<()> {
     run("kubectl", &["apply", "--server-side", "-f", DEFINITION], "").await?;
     let name = "crd/targetgroupbindings.elbv2.k8s.aws";
@@ -25,6 +25,8 @@ async fn define() -> Result<()> {
 
 #[tokio::test]
 async fn rules_of_the_definition_hold_at_the_api_server_without_a_webhook() -> Result<()> {
+    let hooks = run("kubectl", &["get", "validatingwebhookconfigurations", "-o", "name"], "").await?;
+    ensure!(hooks.is_empty(), "this lab must be without the webhook, it has {hooks}");
     define().await?;
     let lab = Scenario::begin("bindings", &[]).await?;
     // What is created first, what it is changed to, and what the refusal says (nothing: it is accepted).
