@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit pure binaries programs clients conformance lifecycle scenarios lab shell bench clean
+.PHONY: help demo test check unit pure binaries tests programs clients conformance lifecycle scenarios lab shell bench clean
 SHELL := /bin/sh
 
 # One selection of packages for all builds: with another one cargo would build the dependencies with other features again.
@@ -23,7 +23,7 @@ demo: binaries clients ## play the story: real commands on a real control plane,
 test: ## every check, with the time of each stage
 	@rm -f target/stages
 	@$(STAGE) check $(MAKE) --no-print-directory check
-	@$(STAGE) build cargo test --workspace --quiet --no-run --test '*'
+	@$(STAGE) build $(MAKE) --no-print-directory binaries tests
 	@$(STAGE) unit $(MAKE) --no-print-directory unit
 	@$(STAGE) pure $(MAKE) --no-print-directory pure
 	@$(STAGE) clients $(MAKE) --no-print-directory clients
@@ -53,6 +53,10 @@ pure: ## proves that the pure crates have no I/O in their dependencies
 binaries:
 	@cargo build --workspace --quiet
 
+# Built outside of the lab, which has no way to a registry.
+tests:
+	@cargo test --workspace --quiet --no-run --test '*'
+
 programs: binaries ## find or build the programs of the control plane
 	@$(LAB) build
 
@@ -62,10 +66,10 @@ clients: ## install the AWS clients that judge the emulator, the aws CLI among t
 conformance: binaries clients ## the emulator, judged by boto3, the aws CLI and moto
 	@AWS_EMULATOR=$(CURDIR)/target/debug/aws-emulator tests/aws/conformance/run
 
-lifecycle: binaries ## how labs begin and end
+lifecycle: binaries tests ## how labs begin and end
 	@$(CARGO_TEST) --test lifecycle -- --test-threads 2
 
-scenarios: binaries ## what must hold in the lab, tried in the lab
+scenarios: binaries tests ## what must hold in the lab, tried in the lab
 	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test pods --test processes --test webhook --test webhook_outages
 	@$(LAB) exec --without webhook,cert-manager,aws -- $(CARGO_TEST) --offline --test bindings
 
