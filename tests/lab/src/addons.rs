@@ -11,20 +11,16 @@ use std::{
 
 use k8s_openapi::api::{admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment};
 use kube::{Api, Client};
-use tokio::{
-    io::AsyncWriteExt as _,
-    process::Command,
-    time::{Instant, sleep},
-};
+use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use crate::{
     assets::Assets,
     cli::{NamedImage, Options, Part},
+    ready,
 };
 
 /// The image of the webhook, as its manifest names it.
 const WEBHOOK_IMAGE: &str = "sluice-webhook";
-const POLL: Duration = Duration::from_millis(50);
 
 const CERT_MANAGER: &str = include_str!("../manifests/cert-manager.yaml");
 /// The webhook as it is installed anywhere: the definition of bindings, the webhook, and its certificate.
@@ -81,14 +77,7 @@ pub async fn install_webhook(
     let manifest = WEBHOOK.join("\n---\n");
     let arguments = ["apply", "--server-side", "-f", "-"].map(OsString::from);
     apply(assets.program("kubectl"), arguments, &manifest, environment, "apply the webhook").await?;
-    let deadline = Instant::now() + PATIENCE;
-    while let Some(missing) = missing(client).await.unwrap_or_else(|e| Some(e.to_string())) {
-        if Instant::now() > deadline {
-            return Err(Error::WebhookNotReady(missing));
-        }
-        sleep(POLL).await;
-    }
-    Ok(())
+    ready::until(PATIENCE, || missing(client)).await.map_err(Error::WebhookNotReady)
 }
 
 async fn missing(client: &Client) -> Result<Option<String>, kube::Error> {

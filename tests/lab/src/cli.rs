@@ -4,7 +4,7 @@
 
 use std::{ffi::OsString, fmt::Write as _, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 
-use aws_model::settings::Profile;
+use aws_model::settings::{self, Profile};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{node::Behaviour, scale::Scale};
@@ -151,7 +151,7 @@ impl FromStr for IpReuse {
         if text == "immediate" {
             return Ok(Self::Immediate);
         }
-        crate::scale::parse_duration(text).map(Self::After).ok_or_else(|| {
+        settings::duration(text).map(Self::After).ok_or_else(|| {
             format!("`{text}` is neither `immediate` nor a duration such as 30s; remedy: --ip-reuse 30s")
         })
     }

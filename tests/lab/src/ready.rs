@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::{Api, Client, api::ListParams};
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(50);
@@ -16,18 +16,28 @@ pub struct Error(String);
 
 /// Waits until `count` nodes are ready and open to pods, and the default service account is there.
 pub async fn wait(client: &Client, count: usize) -> Result<(), Error> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let missing = match missing(client, count).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(missing)) => missing,
-            Err(e) => e.to_string(),
-        };
-        if Instant::now() > deadline {
-            return Err(Error(missing));
+    until(PATIENCE, || missing(client, count)).await.map_err(Error)
+}
+
+/// Asks what is missing until nothing is, for at most `limit`. The error is what was missing last, or why that could not
+/// be told.
+pub async fn until<F, R>(limit: Duration, mut missing: F) -> Result<(), String>
+where
+    F: FnMut() -> R,
+    R: Future<Output = Result<Option<String>, kube::Error>>,
+{
+    let mut last = String::new();
+    let nothing_missing = async {
+        loop {
+            match missing().await {
+                Ok(None) => return,
+                Ok(Some(missing)) => last = missing,
+                Err(e) => last = e.to_string(),
+            }
+            sleep(POLL).await;
         }
-        sleep(POLL).await;
-    }
+    };
+    timeout(limit, nothing_missing).await.map_err(|_| last)
 }
 
 async fn missing(client: &Client, count: usize) -> Result<Option<String>, kube::Error> {

@@ -40,20 +40,6 @@ impl FromStr for Scale {
     }
 }
 
-/// Reads `250ms`, `30s`, `2m`, `1h` or a plain number of seconds.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return None,
-    };
-    let number: f64 = digits.parse().ok()?;
-    Duration::try_from_secs_f64(number * unit).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,16 +51,6 @@ mod tests {
         assert_eq!(scale.scaled(Duration::from_millis(1500)), Duration::from_secs(30));
         for text in ["0", "-1", "NaN", "inf", "fast", ""] {
             text.parse::<Scale>().expect_err(text);
-        }
-    }
-
-    #[test]
-    fn durations_have_units_and_bad_ones_are_none() {
-        for (text, millis) in [("250ms", 250), ("30s", 30_000), ("2m", 120_000), ("1.5", 1500), ("1h", 3_600_000)] {
-            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
-        }
-        for text in ["", "s", "-1s", "1d", "one", "1e300h"] {
-            assert_eq!(parse_duration(text), None, "{text}");
         }
     }
 }

@@ -85,19 +85,24 @@ trait Scalar: Sized {
     fn write(&self) -> String;
 }
 
+/// Reads `250ms`, `30s`, `2m`, `1h` or a plain number of seconds, below 2^32 seconds.
+pub fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match &text[digits..] {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(text[..digits].parse::<f64>().ok()? * unit).ok().filter(|d| d.as_secs() < 1 << 32)
+}
+
 impl Scalar for Duration {
     const EXPECTED: &'static str = "a duration (2s, 500ms, 2m or a number of seconds)";
 
     fn read(text: &str) -> Option<Self> {
-        let digits = text.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(text.len());
-        let unit = match &text[digits..] {
-            "" | "s" => 1.0,
-            "ms" => 0.001,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        Self::try_from_secs_f64(text[..digits].parse::<f64>().ok()? * unit).ok().filter(|d| d.as_secs() < 1 << 32)
+        duration(text)
     }
 
     fn write(&self) -> String {
@@ -334,6 +339,16 @@ fn nearest(key: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_have_units_and_bad_ones_are_none() {
+        for (text, millis) in [("250ms", 250), ("30s", 30_000), ("2m", 120_000), ("1.5", 1500), ("1h", 3_600_000)] {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "s", "-1s", "1d", "one", "1e300h"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn every_value_of_the_table_is_valid_and_is_what_its_profile_holds() {

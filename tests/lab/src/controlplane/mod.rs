@@ -18,7 +18,7 @@ use self::{
     pki::{Authority, Pair},
     process::Process,
 };
-use crate::assets::Assets;
+use crate::{assets::Assets, ready};
 
 /// Port of the API server.
 pub const PORT: u16 = 6443;
@@ -26,7 +26,6 @@ pub const PORT: u16 = 6443;
 pub const NODE_PORT: u16 = 10250;
 const SERVICE_RANGE: &str = "10.100.0.0/16";
 const ETCD: &str = "http://127.0.0.1:2379";
-const POLL: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Why there is no usable API.
@@ -107,22 +106,11 @@ pub async fn start(
 }
 
 async fn wait_until_ready(client: &Client) -> Result<(), Error> {
-    let mut last = String::new();
-    let ready = tokio::time::timeout(PATIENCE, async {
-        loop {
-            let request = http::Request::get("/readyz").body(Vec::new());
-            match request {
-                Ok(request) => match client.request_text(request).await {
-                    Ok(_) => return,
-                    Err(e) => last = e.to_string(),
-                },
-                Err(e) => last = e.to_string(),
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    })
-    .await;
-    ready.map_err(|_| Error::NotReady(last))
+    let ask = || async {
+        let request = http::Request::get("/readyz").body(Vec::new()).map_err(kube::Error::HttpError)?;
+        client.request_text(request).await.map(|_| None)
+    };
+    ready::until(PATIENCE, ask).await.map_err(Error::NotReady)
 }
 
 /// Files and arguments of the programs.

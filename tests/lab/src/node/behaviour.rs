@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::scale::parse_duration;
+use aws_model::settings::duration;
 
 /// A behaviour that can be asked for.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Behaviour {
             default: "10s",
             example: "LAB_START_DELAY=10s",
             effect: "opens its ports only after this time",
-            set: |conduct, text| parse_duration(text).map(|d| conduct.start_delay = d),
+            set: |conduct, text| duration(text).map(|d| conduct.start_delay = d),
         },
         Self {
             image: "failing-health",
@@ -48,7 +48,7 @@ impl Behaviour {
             default: "2s",
             example: "LAB_RESPONSE_DELAY=2s",
             effect: "waits before each answer",
-            set: |conduct, text| parse_duration(text).map(|d| conduct.response_delay = d),
+            set: |conduct, text| duration(text).map(|d| conduct.response_delay = d),
         },
         Self {
             image: "tcp-echo",
@@ -72,7 +72,7 @@ impl Behaviour {
             default: "5s",
             example: "LAB_EXIT_AFTER=5s",
             effect: "exits with status 1 after this time, and is restarted as the pod's restartPolicy says",
-            set: |conduct, text| parse_duration(text).map(|d| conduct.exit_after = Some(d)),
+            set: |conduct, text| duration(text).map(|d| conduct.exit_after = Some(d)),
         },
         Self {
             image: "slow-stop",
@@ -80,7 +80,7 @@ impl Behaviour {
             default: "5s",
             example: "LAB_STOP_DELAY=5s",
             effect: "goes on accepting for this time after SIGTERM",
-            set: |conduct, text| parse_duration(text).map(|d| conduct.stop_delay = d),
+            set: |conduct, text| duration(text).map(|d| conduct.stop_delay = d),
         },
     ];
 }

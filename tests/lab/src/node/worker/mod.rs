@@ -135,6 +135,11 @@ impl Worker {
         self.machine.logs.remove(self.uid());
     }
 
+    /// Pods of this one's namespace.
+    fn api(&self) -> Api<Pod> {
+        Api::namespaced(self.machine.client.clone(), &self.pod.namespace().unwrap_or_default())
+    }
+
     fn uid(&self) -> &str {
         self.pod.metadata.uid.as_deref().unwrap_or_default()
     }
@@ -271,10 +276,9 @@ impl Worker {
         if self.published.as_ref() == Some(&status) {
             return;
         }
-        let api: Api<Pod> = Api::namespaced(self.machine.client.clone(), &self.pod.namespace().unwrap_or_default());
         // The UID makes the patch fail on a pod that has replaced this one under its name.
         let patch = json!({"metadata": {"uid": self.uid()}, "status": status});
-        match api.patch_status(&self.pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await {
+        match self.api().patch_status(&self.pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await {
             Ok(pod) => {
                 self.pod = Arc::new(pod);
                 self.published = Some(status);

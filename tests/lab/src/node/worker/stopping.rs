@@ -6,9 +6,9 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler, Pod};
+use k8s_openapi::api::core::v1::{Container, Lifecycle, LifecycleHandler};
 use kube::{
-    Api, ResourceExt as _,
+    ResourceExt as _,
     api::{DeleteParams, Preconditions},
 };
 use tokio::{
@@ -187,14 +187,13 @@ impl Worker {
         if self.gone {
             return;
         }
-        let api: Api<Pod> = Api::namespaced(self.machine.client.clone(), &self.pod.namespace().unwrap_or_default());
         let parameters = DeleteParams {
             grace_period_seconds: Some(0),
             preconditions: Some(Preconditions { uid: self.pod.uid(), resource_version: None }),
             ..DeleteParams::default()
         };
         loop {
-            match api.delete(&self.pod.name_any(), &parameters).await {
+            match self.api().delete(&self.pod.name_any(), &parameters).await {
                 Ok(_) => return,
                 Err(kube::Error::Api(e)) if matches!(e.code, 404 | 409) => return,
                 Err(error) => {
