@@ -11,7 +11,7 @@ STAGE := .ci/stage
 # The aws CLI, boto3 and moto, installed by `make clients`.
 VENV := $(CURDIR)/target/venv
 # Crates without I/O, and what they must not depend on.
-PURE := aws-model nlb world
+PURE := aws-model nlb registrar-core world
 IMPURE := tokio hyper kube-client aws-config
 
 help: ## this list

@@ -1,0 +1,1 @@
+//! The registrar: what turns watches into events of the core and carries its effects out.

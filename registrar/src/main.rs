@@ -1,0 +1,2 @@
+//! The registrar.
+fn main() {}
