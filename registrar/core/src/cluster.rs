@@ -164,6 +164,7 @@ pub struct Endpoint {
 
 /// A pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct PodRecord {
     /// Identity.
     pub meta: Meta,

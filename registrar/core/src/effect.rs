@@ -77,6 +77,7 @@ pub enum Action {
 
 /// A request to the API server. Every write to an object that may be replaced carries its UID.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "each field is what its name says")]
 pub enum Request {
     /// Read a pod, from storage and not from a cache.
     GetPod { pod: Key },

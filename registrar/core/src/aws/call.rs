@@ -7,6 +7,7 @@ use super::{Arn, Target};
 /// A call. Each variant is one operation of ELBv2 or EC2; lists that AWS pages are followed by the port, except where a
 /// `marker` is part of the call.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the fields bear the names that AWS gives them")]
 pub enum Call {
     /// `DescribeTargetHealth`, of all targets of a group.
     DescribeTargetHealth { group: Arn },
