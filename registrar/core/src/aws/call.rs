@@ -214,7 +214,10 @@ pub enum LoadBalancerQuery {
     /// By ARN; as by name.
     Arn(Arn),
     /// A page of all.
-    All { marker: Option<String> },
+    All {
+        /// Where the page begins; nothing for the first.
+        marker: Option<String>,
+    },
 }
 
 /// Which target groups.
@@ -227,7 +230,10 @@ pub enum TargetGroupQuery {
     /// Those that the listeners of a load balancer refer to.
     LoadBalancer(Arn),
     /// A page of all.
-    All { marker: Option<String> },
+    All {
+        /// Where the page begins; nothing for the first.
+        marker: Option<String>,
+    },
 }
 
 /// Which listeners.
