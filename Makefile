@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit pure binaries tests programs clients conformance lifecycle scenarios lab shell bench clean
+.PHONY: help demo test check unit pure binaries tests programs render clients conformance lifecycle scenarios lab shell bench clean
 SHELL := /bin/sh
 
 # One selection of packages for all builds: with another one cargo would build the dependencies with other features again.
@@ -59,6 +59,13 @@ tests:
 
 programs: binaries ## find or build the programs of the control plane
 	@$(LAB) build
+
+HELM := $$($(LAB) build | sed -n 's/^helm\t//p')
+render: programs ## write manifests/install.yaml from the chart
+	@{ echo "# Rendered from manifests/chart by \`make render\`. Before it is applied: put the name of the cluster where it says"; \
+		echo "# YOUR-CLUSTER-NAME, and the registry of your images before theirs. cert-manager must be installed."; \
+		"$(HELM)" template sluice manifests/chart --namespace sluice-system \
+			--set clusterName=YOUR-CLUSTER-NAME,namespace.create=true; } >manifests/install.yaml
 
 clients: ## install the AWS clients that judge the emulator, the aws CLI among them
 	@tests/aws/conformance/venv >/dev/null
