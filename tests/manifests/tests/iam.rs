@@ -1,5 +1,7 @@
 //! `manifests/iam` grants what the registrar has code for, and nothing else.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot read its files has failed")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_model::{Service, operations::catalogue};
@@ -65,7 +67,11 @@ fn every_operation_of_the_registrar_is_granted_and_nothing_else() {
 fn bindings_alone_can_change_nothing_but_targets() {
     for policy in ["bindings", "cross-account-remote"] {
         let writes: Vec<_> = granted(&[policy]).into_iter().filter(|action| !action.contains(":Describe")).collect();
-        assert_eq!(writes, ["elasticloadbalancing:DeregisterTargets", "elasticloadbalancing:RegisterTargets"], "{policy}");
+        assert_eq!(
+            writes,
+            ["elasticloadbalancing:DeregisterTargets", "elasticloadbalancing:RegisterTargets"],
+            "{policy}"
+        );
     }
 }
 
@@ -113,7 +119,8 @@ fn only_what_bears_the_clusters_tag_is_changed() {
                 continue;
             }
             let equals = &statement["Condition"]["StringEquals"];
-            let tag = ["aws:ResourceTag", "aws:RequestTag"].map(|place| &equals[format!("{place}/elbv2.k8s.aws/cluster")]);
+            let tag =
+                ["aws:ResourceTag", "aws:RequestTag"].map(|place| &equals[format!("{place}/elbv2.k8s.aws/cluster")]);
             assert!(tag.into_iter().any(|value| value == "CLUSTER_NAME"), "{policy}: {sid}: {statement}");
         }
     }
