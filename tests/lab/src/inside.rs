@@ -200,12 +200,22 @@ impl Lab {
             let link = bin.join(name);
             symlink(path, &link).map_err(|e| Error::File("link", link.clone(), e))?;
         }
+        // The load generator, if it was built beside this program.
+        if let Some(load) = std::env::current_exe().ok().map(|own| own.with_file_name("load")).filter(|p| p.is_file()) {
+            let link = bin.join("load");
+            symlink(load, &link).map_err(|e| Error::File("link", link.clone(), e))?;
+        }
         let mut path = bin.into_os_string();
         if let Some(rest) = std::env::var_os("PATH") {
             path.push(":");
             path.push(rest);
         }
-        Ok([("KUBECONFIG".to_owned(), control.kubeconfig.clone().into_os_string()), ("PATH".to_owned(), path)].into())
+        let environment = [
+            ("KUBECONFIG", control.kubeconfig.clone().into_os_string()),
+            ("PATH", path),
+            ("SLUICE_LAB_CLIENTS", self.world.clients.to_string().into()),
+        ];
+        Ok(environment.map(|(name, value)| (name.to_owned(), value)).into())
     }
 }
 
