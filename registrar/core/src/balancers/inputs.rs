@@ -5,9 +5,13 @@ use std::{
     sync::Arc,
 };
 
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 use nlb::{
     names::{self, Identity},
-    service::{LoadBalancerSpec, spec},
+    service::{
+        self, LoadBalancerSpec,
+        spec::{self, GroupRef},
+    },
     settings::{ModelSettings, Scheme},
     tags,
     targetgroupbinding::TargetGroupBindingSpec,
@@ -92,7 +96,7 @@ pub struct Backend {
     /// The Service.
     pub service: String,
     /// The port as the action names it.
-    pub port: k8s_openapi::apimachinery::pkg::util::intstr::IntOrString,
+    pub port: IntOrString,
     /// Its target group, see [`nlb::service::backend_target_group`]; nothing if there is no such Service or port.
     pub group: Option<spec::TargetGroup>,
 }
@@ -173,4 +177,27 @@ impl Inputs {
     pub(crate) fn managed(&self) -> ManagedFields {
         self.recorded.union(&self.remembered)
     }
+}
+
+/// The target groups of other Services that the listeners of a Service forward to. `find` gives a Service of the same
+/// namespace by its name.
+pub fn backends(
+    service: &Service,
+    spec: &LoadBalancerSpec,
+    settings: &ModelSettings,
+    find: impl Fn(&str) -> Option<Service>,
+) -> Vec<Backend> {
+    let mut backends: Vec<Backend> = Vec::new();
+    for listener in &spec.listeners {
+        for weighted in &listener.default_actions.target_groups {
+            let GroupRef::Service { name, port } = &weighted.group else { continue };
+            if backends.iter().any(|known| known.service == *name && known.port == *port) {
+                continue;
+            }
+            let group = find(name)
+                .and_then(|other| service::backend_target_group(service, &other, port, listener.protocol, settings));
+            backends.push(Backend { service: name.clone(), port: port.clone(), group });
+        }
+    }
+    backends
 }

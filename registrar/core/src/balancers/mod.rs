@@ -30,14 +30,14 @@ use std::fmt;
 use serde::Serialize;
 
 pub use desired::{Binding, Desired, LoadBalancer, SecurityGroup, TargetGroup};
-pub use inputs::{Backend, Environment, Inputs, Intent, KnownBinding};
+pub use inputs::{Backend, Environment, Inputs, Intent, KnownBinding, backends};
 pub use managed::ManagedFields;
 pub use network::Network;
 pub use observed::{Observed, Tags, fold};
 pub use plan::{Plan, plan};
 pub use step::{Change, Operation, Resource, Step, Verb, Wait};
 pub use subnets::role_tag;
-pub use survey::next_reads;
+pub use survey::{hostname, next_reads};
 
 use crate::aws::Call;
 

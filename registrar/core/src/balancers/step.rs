@@ -177,8 +177,8 @@ impl fmt::Display for Wait {
     }
 }
 
-/// The name in the ARN of a target group, or the ARN itself if it is none.
+/// The name in the ARN of a target group; the resource that a logical id stands for.
 pub(crate) fn name_of(group: &Arn) -> &str {
     let of_arn = group.as_str().rsplit_once(":targetgroup/").and_then(|(_, rest)| rest.split_once('/'));
-    of_arn.map_or(group.as_str(), |(name, _)| name)
+    of_arn.map_or(group.as_str().trim_start_matches('$'), |(name, _)| name)
 }

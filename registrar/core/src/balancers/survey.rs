@@ -23,6 +23,14 @@ pub fn next_reads(inputs: &Inputs, observed: &Observed) -> Vec<Call> {
     if survey.reads.is_empty() { plan::draft(inputs, observed, &survey).reads } else { survey.reads }
 }
 
+/// The name that clients reach the Service by: that of its load balancer, and while another takes its place that of the
+/// one that still has the listeners. In lower case.
+pub fn hostname(inputs: &Inputs, observed: &Observed) -> Option<String> {
+    let survey = Survey::of(inputs, observed);
+    let found = survey.surplus.first().copied().or(survey.load_balancer)?;
+    (!found.dns_name.is_empty()).then(|| found.dns_name.to_ascii_lowercase())
+}
+
 /// What is there.
 #[derive(Debug, Default)]
 pub(crate) struct Survey<'a> {

@@ -188,11 +188,19 @@ impl Planner<'_> {
         let groups = self.inputs.wanted_groups();
         let mut fields = ManagedFields::of(&self.inputs.spec, &groups);
         let changes_aws = self.draft.plan.steps.iter().any(Step::writes_to_aws);
-        fields.load_balancers.insert(self.desired.load_balancer.load_balancer_name.clone());
-        fields.load_balancers.insert(self.inputs.spec.name.clone());
         fields.load_balancers.extend(self.survey.balancers().iter().map(|found| found.name.clone()));
-        fields.target_groups.extend(groups.iter().map(|group| group.name.clone()));
         fields.target_groups.extend(self.survey.groups.iter().map(|found| found.group.name.clone()));
+        for step in &self.draft.plan.steps {
+            match &step.operation {
+                Operation::Aws(Call::CreateLoadBalancer(create)) => {
+                    fields.load_balancers.insert(create.name.clone());
+                }
+                Operation::Aws(Call::CreateTargetGroup(create)) => {
+                    fields.target_groups.insert(create.name.clone());
+                }
+                _ => {}
+            }
+        }
         let before = self.inputs.recorded.union(&self.inputs.remembered).union(&fields);
         if changes_aws && before != self.inputs.recorded {
             let step = self.record_step(&before);
