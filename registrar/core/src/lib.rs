@@ -12,8 +12,18 @@ pub mod aws;
 pub mod cluster;
 pub mod effect;
 pub mod event;
+pub mod outbox;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
+pub mod services;
+pub mod settings;
 mod state;
+pub mod targets;
 
 pub use effect::Effect;
 pub use event::Event;
-pub use state::State;
+pub use settings::Settings;
+pub use state::{Report, State};
+
+/// The outbox of this core: its turns are those of bindings.
+pub type Outbox = outbox::Outbox<targets::Turn>;
