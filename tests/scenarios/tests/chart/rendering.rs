@@ -112,6 +112,23 @@ async fn other_settings_are_other_pods() -> Result<()> {
 }
 
 #[tokio::test]
+async fn monitoring_is_rendered_where_it_is_asked_for() -> Result<()> {
+    let kinds = ["ServiceMonitor", "PrometheusRule"];
+    let without = objects(&render(&[]).await?)?;
+    ensure!(!without.iter().any(|object| kinds.iter().any(|kind| object["kind"] == **kind)), "it was not asked for");
+    let values = "serviceMonitor.enabled=true,prometheusRule.enabled=true,grafanaDashboard.enabled=true";
+    let with = objects(&render(&["--set", values]).await?)?;
+    let count = |kind: &str| with.iter().filter(|object| object["kind"] == kind).count();
+    ensure!(count("ServiceMonitor") == 2 && count("PrometheusRule") == 1, "{with:?}");
+    let rule = with.iter().find(|object| object["kind"] == "PrometheusRule").context("the rules")?;
+    ensure!(rule["spec"]["groups"].as_array().is_some_and(|groups| groups.len() == 2), "{rule}");
+    let dashboard =
+        with.iter().find(|object| object["metadata"]["name"] == "sluice-dashboard").context("the dashboard")?;
+    let _: Value = serde_json::from_str(dashboard["data"]["sluice.json"].as_str().context("its text")?)?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn permissions_follow_the_features() -> Result<()> {
     // What a feature adds to what the registrar may do in the cluster.
     let off = "features.loadBalancers=false,features.instanceTargets=false,features.sharedGroups=false";
