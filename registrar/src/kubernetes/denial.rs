@@ -30,6 +30,14 @@ fn of_status(status: &Status) -> Denial {
     }
 }
 
+/// What the API server said, or why it said nothing, in one line.
+pub fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} {}", status.code, status.message),
+        error => chain(error),
+    }
+}
+
 /// An error with its causes: of a failed connection the first line says only that it failed.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -30,7 +30,7 @@ use registrar_core::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-pub use self::denial::denial;
+pub use self::denial::{denial, words};
 use crate::metrics::Metrics;
 
 /// Who we are in `metadata.managedFields`, and in the Events we publish.

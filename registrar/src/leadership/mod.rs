@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::election::Bid;
 pub use self::election::{Election, Standing, Timing};
-use crate::{clock::Clock, metrics::Metrics};
+use crate::{clock::Clock, kubernetes::words, metrics::Metrics};
 
 /// How long one attempt may take: two of them fit into the renew deadline.
 const CALL: Duration = Duration::from_secs(3);
@@ -28,7 +28,7 @@ const LAST_WRITES: Duration = Duration::from_secs(4);
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("the API server: {0}")]
+    #[error("the API server: {}", words(.0))]
     Api(#[from] kube::Error),
     #[error("no answer within {CALL:?}")]
     Silence,
@@ -81,8 +81,7 @@ impl Candidate {
         if timeout(LAST_WRITES, quiet.cancelled()).await.is_err() {
             tracing::warn!("writes are still under way, so that the lease is left to run out");
         } else if let Err(error) = self.release().await {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(error, "the lease could not be given up, it runs out");
+            tracing::warn!(%error, "the lease could not be given up, it runs out");
         }
         self.election.lost();
         self.publish();
@@ -127,8 +126,7 @@ impl Candidate {
             Ok(()) => self.heard.met(""),
             Err(error) => {
                 self.election.unsure(self.clock.now());
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, lease = self.election.name(), "an attempt at the lease failed");
+                tracing::warn!(%error, lease = self.election.name(), "an attempt at the lease failed");
             }
         }
         self.publish();

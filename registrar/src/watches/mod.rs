@@ -35,7 +35,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::kinds::{Arrives, Read};
-use crate::metrics::Metrics;
+use crate::{kubernetes::words, metrics::Metrics};
 
 /// The first wait before a watch is tried again.
 const FIRST_WAIT: Duration = Duration::from_millis(400);
@@ -209,8 +209,7 @@ impl<K: Arrives> Follower<K> {
 
     fn failed(&mut self, error: &watcher::Error) -> Option<Watched> {
         self.watches.metrics.watch_failed(K::KIND);
-        let said: &dyn std::error::Error = error;
-        tracing::warn!(kind = ?K::KIND, error = said, "watching failed, what was known stays, it is tried again");
+        tracing::warn!(kind = ?K::KIND, error = said(error), "watching failed, what was known stays, it is tried again");
         let words = absence(error).filter(|_| !self.listed)?;
         if self.absent.as_ref() == Some(&words) {
             return None;
@@ -218,6 +217,16 @@ impl<K: Arrives> Follower<K> {
         self.synced.met(format!("absent: {words}"));
         self.absent = Some(words.clone());
         Some(Watched::Absent(K::KIND, words))
+    }
+}
+
+fn said(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => words(error),
+        watcher::Error::WatchError(status) => format!("{} {}", status.code, status.message),
+        error @ watcher::Error::NoResourceVersion => error.to_string(),
     }
 }
 
