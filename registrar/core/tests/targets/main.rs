@@ -1,0 +1,5 @@
+//! Targets and gates: the promises, as sentences.
+
+mod gates;
+mod leaving;
+mod stage;
