@@ -1,5 +1,7 @@
 //! A stage for the core: a cluster and an AWS that answer at once, on a clock that is moved by hand.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a stage is for tests only")]
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -306,7 +308,7 @@ impl Stage {
         while let Some(event) = self.pending.front().cloned() {
             let effects = self.state.step(event, self.now);
             for effect in effects {
-                self.carry_out(effect);
+                self.carry_out(&effect);
             }
             self.pending.pop_front();
         }
@@ -325,9 +327,9 @@ impl Stage {
         self.now = end;
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn carry_out(&mut self, effect: &Effect) {
         self.sent.push((self.now, effect.clone()));
-        let meddled = self.meddle.as_mut().and_then(|meddle| meddle(&effect));
+        let meddled = self.meddle.as_mut().and_then(|meddle| meddle(effect));
         let outcome = match meddled {
             Some(outcome) if !self.meddled_takes_place => outcome,
             other => {
