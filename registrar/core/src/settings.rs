@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use ipnet::IpNet;
 use nlb::settings::ModelSettings;
 
-use crate::aws::Bucket;
+use crate::{aws::Bucket, balancers};
 
 /// Settings of the core. They do not change while a process runs.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Settings {
     pub roles: BTreeMap<Arc<str>, Role>,
     /// The environment variable of a container that holds its QUIC server id.
     pub quic_variable: String,
+    /// How load balancers are built.
+    pub load_balancers: balancers::Options,
     /// The defect that is switched on.
     #[cfg(feature = "planted-bugs")]
     pub planted: Option<crate::planted::Bug>,
@@ -49,6 +51,7 @@ impl Default for Settings {
             features: FeatureSets::default(),
             roles: BTreeMap::new(),
             quic_variable: "AWS_LBC_QUIC_SERVER_ID".to_owned(),
+            load_balancers: balancers::Options::default(),
             #[cfg(feature = "planted-bugs")]
             planted: None,
         }
