@@ -6,7 +6,7 @@ SHELL := /bin/sh
 # One selection of packages for all builds: with another one cargo would build the dependencies with other features again.
 CARGO_TEST := cargo test --workspace --quiet
 LAB := target/debug/lab
-IN_LAB := $(LAB) exec --image shell=/bin/sh --image review-server=target/debug/review-server --
+IN_LAB := $(LAB) exec --without registrar --image shell=/bin/sh --image review-server=target/debug/review-server --
 STAGE := .ci/stage
 # The aws CLI, boto3 and moto, installed by `make clients`.
 VENV := $(CURDIR)/target/venv

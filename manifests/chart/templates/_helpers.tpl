@@ -62,6 +62,22 @@ features:
 {{- end }}
 {{- end }}
 
+{{/* The settings of the registrar alone. */}}
+{{- define "sluice.registrarSettings" -}}
+{{- with .Values -}}
+features: {{- toYaml .features | nindent 2 }}
+isolation: {{ .isolation | quote }}
+{{- with .roles }}
+roles: {{- toYaml . | nindent 2 }}
+{{- end }}
+maxTargetsPerTargetGroup: {{ .maxTargetsPerTargetGroup }}
+auditPeriodSeconds: {{ .auditPeriodSeconds }}
+{{- with .awsApiRates }}
+rates: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* What both Deployments say of their pods alike. Called with (root, program). */}}
 {{- define "sluice.podMetadata" -}}
 {{- $root := index . 0 }}{{ $name := index . 1 -}}
@@ -72,6 +88,9 @@ annotations:
   {{- with $root.Values.podAnnotations }}{{ toYaml . | nindent 2 }}{{ end }}
   # New settings are read by new pods.
   checksum/settings: {{ include "sluice.settings" $root | sha256sum }}
+  {{- if eq $name "sluice-registrar" }}
+  checksum/registrar: {{ include "sluice.registrarSettings" $root | sha256sum }}
+  {{- end }}
 {{- end }}
 
 {{- define "sluice.podSpec" -}}

@@ -107,11 +107,16 @@ impl Exchange<'_> {
         let (result, status, code) = match answer {
             Ok(Ok(output)) => (Ok(output), Some(200), None),
             Ok(Err(error)) => {
-                if let (Some(standing), Some(problem)) = (self.standing, fault::problem(&error, sent)) {
-                    standing.broken(problem);
-                }
                 let status = error.raw_response().map(|response| response.status().as_u16());
-                (Err(fault::of(self.operation, &error, sent)), status, error.code().map(ToOwned::to_owned))
+                let fault = match fault::problem(&error, sent) {
+                    Some(problem) => {
+                        let fault = Fault::NotSent(format!("{}: {problem}", self.operation));
+                        self.standing.inspect(|standing| standing.broken(problem));
+                        fault
+                    }
+                    None => fault::of(self.operation, &error, sent),
+                };
+                (Err(fault), status, error.code().map(ToOwned::to_owned))
             }
             Err(_) if sent => {
                 (Err(Fault::Unknown(format!("{}: no reply in {duration:.1?}", self.operation))), None, None)

@@ -23,8 +23,8 @@ const CREDENTIALS: &[&str] =
 const CLOCK: &[&str] = &["RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"];
 
 /// Whether a refusal is of the credentials, not of the call.
-pub(super) fn is_of_credentials(code: &str) -> bool {
-    CREDENTIALS.contains(&code)
+pub(super) fn is_of_credentials(refusal: &Refusal) -> bool {
+    CREDENTIALS.contains(&refusal.code.as_str()) && !is_of_clock(refusal)
 }
 
 /// Whether a refusal is of the signature's time, not of the call. `SignatureDoesNotMatch` says which in its message:
@@ -36,15 +36,14 @@ pub(super) fn is_of_clock(refusal: &Refusal) -> bool {
             && ["Signature expired", "Signature not yet current"].iter().any(|s| refusal.message.contains(s))
 }
 
-/// The fault of an error. `sent` tells whether the request was on its way.
+/// The fault of an error that is no [`problem`]. `sent` tells whether the request was on its way.
 pub(super) fn of<E>(operation: &str, error: &SdkError<E, HttpResponse>, sent: bool) -> Fault
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     let Some(response) = error.raw_response() else {
         let why = format!("{operation}: {}", chain(error));
-        let never_left = !sent || failed_to_connect(error).is_some();
-        return if never_left { Fault::NotSent(why) } else { Fault::Unknown(why) };
+        return if sent { Fault::Unknown(why) } else { Fault::NotSent(why) };
     };
     let status = response.status().as_u16();
     match error.code() {
@@ -61,7 +60,7 @@ where
     }
 }
 
-/// What an error without an answer says of how we stand with AWS.
+/// Why AWS was not even asked, if that is what an error says: credentials could not be had, or no connection came to be.
 pub(super) fn problem<E>(error: &SdkError<E, HttpResponse>, sent: bool) -> Option<Problem>
 where
     E: Error + Send + Sync + 'static,

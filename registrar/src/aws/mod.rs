@@ -147,9 +147,7 @@ impl Aws {
         first: &Result<T, Fault>,
     ) -> Option<Arc<Session>> {
         match first {
-            Err(Fault::Refused(refusal)) if fault::is_of_credentials(&refusal.code) => {
-                Some(self.renew(account, session))
-            }
+            Err(Fault::Refused(refusal)) if fault::is_of_credentials(refusal) => Some(self.renew(account, session)),
             Err(Fault::Refused(refusal)) if fault::is_of_clock(refusal) => Some(Arc::clone(session)),
             _ => None,
         }

@@ -68,7 +68,7 @@ impl Standing {
     /// Learns from a fault. Throttles and 5xx come from an AWS that may or may not know us, so they change nothing.
     pub(super) fn learn(&self, fault: &Fault) {
         match fault {
-            Fault::Refused(refusal) if fault::is_of_credentials(&refusal.code) => {
+            Fault::Refused(refusal) if fault::is_of_credentials(refusal) => {
                 self.broken(Problem::CredentialsRefused(refusal.clone()));
             }
             Fault::Refused(refusal) if fault::is_of_clock(refusal) => self.broken(Problem::Clock(refusal.clone())),

@@ -139,6 +139,8 @@ pub enum Part {
     Aws,
     /// Sluice's webhook; it is left out with the nodes or cert-manager, which it needs.
     Webhook,
+    /// Sluice's registrar; it is left out with the nodes or AWS, which it needs.
+    Registrar,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -154,7 +154,10 @@ impl Lab {
             addons::install_cert_manager(&self.assets, &environment).await?;
         }
         if addons::has_webhook(&self.options) {
-            addons::install_webhook(&self.assets, &environment, &control.client).await?;
+            addons::install_webhook(&self.assets, &environment, &control.client, &self.world).await?;
+        }
+        if addons::has_registrar(&self.options) {
+            addons::install_registrar(&self.assets, &environment, &control.client, &self.world).await?;
         }
         let nodes = if self.options.with(Part::Node) { self.world.instances.len() } else { 0 };
         ready::wait(&control.client, nodes).await?;

@@ -112,6 +112,23 @@ async fn other_settings_are_other_pods() -> Result<()> {
 }
 
 #[tokio::test]
+async fn monitoring_is_rendered_where_it_is_asked_for() -> Result<()> {
+    let kinds = ["ServiceMonitor", "PrometheusRule"];
+    let without = objects(&render(&[]).await?)?;
+    ensure!(!without.iter().any(|object| kinds.iter().any(|kind| object["kind"] == **kind)), "it was not asked for");
+    let values = "serviceMonitor.enabled=true,prometheusRule.enabled=true,grafanaDashboard.enabled=true";
+    let with = objects(&render(&["--set", values]).await?)?;
+    let count = |kind: &str| with.iter().filter(|object| object["kind"] == kind).count();
+    ensure!(count("ServiceMonitor") == 2 && count("PrometheusRule") == 1, "{with:?}");
+    let rule = with.iter().find(|object| object["kind"] == "PrometheusRule").context("the rules")?;
+    ensure!(rule["spec"]["groups"].as_array().is_some_and(|groups| groups.len() == 2), "{rule}");
+    let dashboard =
+        with.iter().find(|object| object["metadata"]["name"] == "sluice-dashboard").context("the dashboard")?;
+    let _: Value = serde_json::from_str(dashboard["data"]["sluice.json"].as_str().context("its text")?)?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn permissions_follow_the_features() -> Result<()> {
     // What a feature adds to what the registrar may do in the cluster.
     let off = "features.loadBalancers=false,features.instanceTargets=false,features.sharedGroups=false";
@@ -120,10 +137,10 @@ async fn permissions_follow_the_features() -> Result<()> {
         ("instanceTargets", ["nodes list", "nodes watch"]),
         ("sharedGroups", ["configmaps get", "configmaps update"]),
     ];
-    let without = permissions(&render(&["--set", off]).await?)?;
+    let without = permissions(&objects(&render(&["--set", off]).await?)?, "ClusterRole");
     for (feature, added) in cases {
         let on = off.replace(&format!("{feature}=false"), &format!("{feature}=true"));
-        let with = permissions(&render(&["--set", &on]).await?)?;
+        let with = permissions(&objects(&render(&["--set", &on]).await?)?, "ClusterRole");
         for permission in added {
             ensure!(!without.iter().any(|p| p == permission), "{permission} is granted without {feature}");
             ensure!(with.iter().any(|p| p == permission), "{permission} is not granted with {feature}: {with:?}");
@@ -136,31 +153,29 @@ async fn permissions_follow_the_features() -> Result<()> {
 async fn one_namespace_alone_is_served_with_permissions_in_it_alone() -> Result<()> {
     let rendered = render(&["--set", "watchNamespace=shop"]).await?;
     let objects = objects(&rendered)?;
-    let of = |kind: &str| objects.iter().filter(|o| o["kind"] == kind).cloned().collect::<Vec<_>>();
-    let cluster = of("ClusterRole").into_iter().filter(|role| role["metadata"]["name"] == "sluice-registrar");
-    let wide = cluster.map(|role| role["rules"].to_string()).collect::<String>();
-    ensure!(!wide.contains("services") && !wide.contains("pods"), "{wide}");
-    let narrow = of("Role").iter().any(|role| role["metadata"]["namespace"] == "shop");
-    ensure!(narrow, "no Role in the namespace");
+    let wide = permissions(&objects, "ClusterRole");
+    ensure!(wide == ["namespaces list", "namespaces watch", "nodes list", "nodes watch"], "{wide:?}");
+    let outside = objects.iter().filter(|object| object["kind"] == "Role" && object["metadata"]["namespace"] != "shop");
+    let outside = permissions(&outside.cloned().collect::<Vec<_>>(), "Role");
+    ensure!(outside.iter().all(|permission| permission.starts_with("leases ")), "{outside:?}");
     Ok(())
 }
 
-/// `resource verb` for everything that the registrar's roles grant.
-fn permissions(rendered: &str) -> Result<Vec<String>> {
+/// `resource verb` for everything that the registrar's roles of a kind grant, in order.
+fn permissions(objects: &[Value], kind: &str) -> Vec<String> {
     let texts = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
     };
+    let of_registrar = |object: &&Value| {
+        object["kind"] == kind
+            && object["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("sluice-registrar"))
+    };
     let mut all = Vec::new();
-    for object in objects(rendered)? {
-        let of_registrar = object["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("sluice-registrar"));
-        if !of_registrar || !matches!(object["kind"].as_str(), Some("Role" | "ClusterRole")) {
-            continue;
-        }
-        for rule in object["rules"].as_array().into_iter().flatten() {
-            for resource in texts(&rule["resources"]) {
-                all.extend(texts(&rule["verbs"]).into_iter().map(|verb| format!("{resource} {verb}")));
-            }
+    for rule in objects.iter().filter(of_registrar).flat_map(|role| role["rules"].as_array()).flatten() {
+        for resource in texts(&rule["resources"]) {
+            all.extend(texts(&rule["verbs"]).into_iter().map(|verb| format!("{resource} {verb}")));
         }
     }
-    Ok(all)
+    all.sort();
+    all
 }
