@@ -302,8 +302,17 @@ impl Binding {
         if facts.target_type == TargetType::Instance {
             return super::nodes::reason(spot, desk.cluster);
         }
-        if let Some(pod) = self.terminating.get(spot) {
-            return Reason::Proven(format!("pod {} at {spot} is terminating", pod.name));
+        // What a slice says of its endpoint is no proof by itself: whoever may write slices could say it of all.
+        if let Some(key) = self.terminating.get(spot) {
+            let known = desk.cluster.pods.get(key).filter(|pod| {
+                state.holder.as_ref().is_none_or(|holder| pod.meta.uid == holder.owner.uid) && pod.is_leaving()
+            });
+            if known.is_some() {
+                return Reason::Proven(format!("pod {} at {spot} is terminating", key.name));
+            }
+            if state.holder.as_ref().is_none_or(|holder| !desk.cluster.pods.is_gone(&holder.owner.uid)) {
+                return Reason::NotReady(format!("the endpoint of pod {} at {spot} is terminating", key.name));
+            }
         }
         let Some(holder) = &state.holder else {
             let address = spot.id.parse().ok();
