@@ -72,7 +72,9 @@ pub(super) struct Machine {
     /// Whether every listener that is wanted has been there.
     built: bool,
     pub(super) status: Status,
-    /// Names of the target groups that are wanted, and whether the load balancer needs the shared security group.
+    /// Its load balancer is to go.
+    leaving: bool,
+    /// Names of the bindings that are wanted, and whether the load balancer needs the shared security group.
     pub(super) groups: Vec<Key>,
     pub(super) needs_shared: bool,
     /// Whether it may have it, or come to have it.
@@ -108,6 +110,7 @@ impl Machine {
             settled_on: None,
             built: false,
             status: Status::default(),
+            leaving: false,
             groups: Vec::new(),
             needs_shared: false,
             may_use_shared: true,
@@ -120,12 +123,13 @@ impl Machine {
         &self.uid
     }
 
-    /// What is known of the Service's target groups as long as no listener refers to them.
+    /// What is known of bindings of the Service that are not there. Once everything has been built they come again.
     pub(super) fn promise(&self, now: Duration) -> Option<Promise> {
-        if self.built {
+        if self.leaving {
             return None;
         }
         Some(match self.status.wanted.as_ref().and_then(|said| said.blocked.as_ref()) {
+            _ if self.built => Promise::Building,
             Some(problem) => Promise::Failed(problem.to_string()),
             None if now >= self.progressed_at + STALLED => {
                 Promise::Stalled("building the load balancer has made no progress for 5 minutes".to_owned())
@@ -164,8 +168,11 @@ impl Machine {
         let ours = ownership::of(object, &settings) == Ownership::Ours;
         let intent = if ours { Intent::Keep } else { Intent::Remove };
         let reading = service::read(object, &settings);
-        let groups = reading.spec.target_groups.iter();
-        self.groups = groups.map(|group| Key::new(&record.meta.key.namespace, &group.name)).collect();
+        self.leaving = !ours;
+        if !self.built {
+            let groups = reading.spec.target_groups.iter();
+            self.groups = groups.map(|group| Key::new(&record.meta.key.namespace, &group.name)).collect();
+        }
         if intent == Intent::Keep {
             if let Err(violations) = reading.accepted() {
                 let said: Vec<String> = violations.iter().map(ToString::to_string).collect();
@@ -200,6 +207,8 @@ impl Machine {
             let desired = Desired::of(&inputs, &self.observed);
             self.needs_shared = ours && desired.needs_shared_group();
             self.may_use_shared = self.needs_shared || !ours;
+            let bindings = desired.bindings.iter();
+            self.groups = bindings.map(|binding| Key::new(&binding.namespace, &binding.name)).collect();
             let plan = balancers::plan(&desired, &inputs, &self.observed);
             (plan, balancers::hostname(&inputs, &self.observed))
         });

@@ -128,13 +128,10 @@ impl Stage {
         for _ in 0..200_000 {
             let event = self.events.pop_front();
             let quiet = event.is_none();
-            let effects = match event {
-                Some(event) => self.state.step(event, self.now),
-                None => {
-                    self.settle_aws();
-                    self.state.step(Event::Tick, self.now)
-                }
-            };
+            if quiet {
+                self.settle_aws();
+            }
+            let effects = self.state.step(event.unwrap_or(Event::Tick), self.now);
             let nothing = effects.is_empty();
             for effect in effects {
                 if !self.perform(effect) {
