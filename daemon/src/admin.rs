@@ -13,11 +13,12 @@ use tokio::net::TcpListener;
 
 use crate::{
     http::{Limits, Plain, Shutdown, serve},
+    process,
     readiness::Readiness,
 };
 
-/// More are not needed by a kubelet and a few scrapers.
-const CONNECTIONS: usize = 64;
+/// Enough for a kubelet and a few scrapers.
+const MEMORY: usize = 2 * 1024 * 1024;
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the port shows.
@@ -25,7 +26,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub struct Admin {
     /// Behind `/readyz`.
     pub readiness: Readiness,
-    /// Behind `/metrics`.
+    /// Behind `/metrics`, besides those of [`process`].
     pub registry: Arc<Registry>,
 }
 
@@ -36,7 +37,7 @@ impl Admin {
             let response = self.answer(&request);
             async move { Ok::<_, Infallible>(response) }
         });
-        let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
+        let limits = Limits { memory: MEMORY, ..Limits::default() };
         serve(listener, Plain, service, limits, shutdown).await
     }
 
@@ -58,7 +59,9 @@ impl Admin {
 
     fn metrics(&self) -> Response<Full<Bytes>> {
         let mut body = String::new();
-        match text::encode(&mut body, &self.registry) {
+        let encoded = text::encode_registry(&mut body, &self.registry)
+            .and_then(|()| text::encode(&mut body, &process::registry()));
+        match encoded {
             Ok(()) => typed(StatusCode::OK, OPENMETRICS, body),
             Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
@@ -107,6 +110,8 @@ mod tests {
         assert_eq!(ask(&admin, Method::GET, "/readyz").await, (200, "cache: ok\n".into()));
         let (status, metrics) = ask(&admin, Method::GET, "/metrics").await;
         assert!(status == 200 && metrics.contains("sluice_things_total 1\n"), "{metrics}");
+        assert!(metrics.contains("\nprocess_open_fds ") && metrics.ends_with("\n# EOF\n"), "{metrics}");
+        assert_eq!(metrics.matches("# EOF").count(), 1);
         assert_eq!(ask(&admin, Method::GET, "/").await.0, 404);
         assert_eq!(ask(&admin, Method::POST, "/livez").await.0, 405);
     }

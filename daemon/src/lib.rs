@@ -1,9 +1,10 @@
 //! What every process here needs: [logs](log), [supervised tasks](tasks) and [shutdown](shutdown), [readiness](readiness)
-//! by name, a [port to administer it](admin), and an [HTTP server](http) with deadlines.
+//! by name, a [port to administer it](admin), what [it takes](process), and an [HTTP server](http) with deadlines.
 
 pub mod admin;
 pub mod http;
 pub mod log;
+pub mod process;
 pub mod readiness;
 pub mod shutdown;
 pub mod tasks;

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use daemon::http::Transport;
 use rustls::{
     ServerConfig, SupportedProtocolVersion,
     crypto::CryptoProvider,
@@ -19,15 +18,13 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use tokio::{
-    net::TcpStream,
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, tls::Tls};
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -119,23 +116,6 @@ pub struct Certificates {
     metrics: Arc<Metrics>,
 }
 
-/// TLS with whatever certificate is current when a connection comes.
-#[derive(Clone)]
-pub struct Tls {
-    current: watch::Receiver<Arc<ServerConfig>>,
-}
-
-impl Transport for Tls {
-    type Stream = TlsStream<TcpStream>;
-
-    async fn accept(&self, stream: TcpStream) -> io::Result<Self::Stream> {
-        // Nothing is set up for clients that say nothing.
-        stream.readable().await?;
-        let config = Arc::clone(&self.current.borrow());
-        TlsAcceptor::from(config).accept(stream).await
-    }
-}
-
 /// The oldest version of TLS that is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum MinimalVersion {
@@ -173,7 +153,7 @@ impl Certificates {
 
     /// What listeners use.
     pub fn tls(&self) -> Tls {
-        Tls { current: self.current.subscribe() }
+        Tls::new(self.current.subscribe())
     }
 
     /// Reads the files again and again, until `stop`.

@@ -53,9 +53,9 @@ pub struct Serve {
         help_heading = "Serving"
     )]
     pub admin_listen: SocketAddr,
-    /// Connections at once; more wait until one ends
-    #[arg(long, env = "SLUICE_MAX_CONNECTIONS", value_name = "N", default_value = "8192", help_heading = "Serving")]
-    pub max_connections: usize,
+    /// MiB that all connections may take; where they do, those are closed that have been of no use for longest
+    #[arg(long, env = "SLUICE_CONNECTION_MEMORY", value_name = "MIB", default_value = "80", help_heading = "Serving")]
+    pub connection_memory: usize,
     /// For how many seconds after SIGTERM connections are still accepted, not ready, until no API server comes any more
     #[arg(long, env = "SLUICE_LINGER_SECONDS", value_name = "SECONDS", default_value = "5", help_heading = "Serving")]
     pub linger_seconds: u64,

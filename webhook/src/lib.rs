@@ -11,3 +11,4 @@ pub mod model;
 pub mod serve;
 pub mod server;
 pub mod snapshot;
+pub mod tls;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{caches, certificates::Certificates, cli::Serve, metrics::Metrics, model, server::App, snapshot::Snapshot};
 
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(1);
+const MIB: usize = 1024 * 1024;
 /// How long reviews in flight have after the last connection was accepted.
 const IN_FLIGHT: Duration = Duration::from_secs(10);
 
@@ -30,7 +31,7 @@ pub async fn run(arguments: Serve) -> Result<()> {
     let Serve {
         listen,
         admin_listen,
-        max_connections,
+        connection_memory,
         linger_seconds,
         certificate_directory,
         tls_min_version,
@@ -53,7 +54,7 @@ pub async fn run(arguments: Serve) -> Result<()> {
 
     let stop = CancellationToken::new();
     let shutdown = Shutdown { stop: stop.clone(), linger: Duration::from_secs(linger_seconds) };
-    let limits = Limits { connections: max_connections, ..Limits::default() };
+    let limits = Limits { memory: connection_memory.saturating_mul(MIB), ..Limits::default() };
     let mut tasks = Tasks::new(stop.clone());
     tasks.watch("signals", on_signal(stop.clone()));
     tasks.spawn(

@@ -14,8 +14,11 @@ use nlb::{
     targetgroupbinding::TargetGroupBinding,
 };
 
-/// Written by kubectl, as large as the object, and read by nobody here.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// What the keys of annotations begin with that are read here.
+const FAMILIES: [&str; 2] = ["service.beta.kubernetes.io/", keys::OWN];
+
+/// What belongs to each of many texts, seldom more than one thing.
+type Index<T> = HashMap<String, Vec<T>>;
 
 /// All that admission decides by, besides the review itself.
 #[derive(Debug, Default)]
@@ -71,7 +74,7 @@ pub struct Services {
 struct NamespacedServices {
     entries: HashMap<String, CachedService>,
     /// Names of Services by the first label of their selectors.
-    by_label: HashMap<String, HashMap<String, BTreeSet<String>>>,
+    by_label: HashMap<String, Index<String>>,
     /// Names of Services whose listeners may forward to others.
     forwarding: BTreeSet<String>,
 }
@@ -88,6 +91,9 @@ impl CachedService {
     pub fn of(mut service: Service, settings: &Arc<ModelSettings>) -> Self {
         service.status = None;
         trim(&mut service.metadata);
+        if let Some(ports) = service.spec.as_mut().and_then(|spec| spec.ports.as_mut()) {
+            ports.shrink_to_fit();
+        }
         let service = Arc::new(service);
         Self { facts: ServiceFacts::of(&service, settings), service }
     }
@@ -107,11 +113,20 @@ impl CachedService {
     }
 }
 
+/// Leaves out what nothing here is decided by. It is the larger part of most objects.
 fn trim(metadata: &mut ObjectMeta) {
-    metadata.managed_fields = None;
-    if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove(LAST_APPLIED);
-    }
+    let annotations = metadata.annotations.take().map(|mut annotations| {
+        annotations.retain(|key, _| FAMILIES.iter().any(|family| key.starts_with(family)));
+        annotations
+    });
+    *metadata = ObjectMeta {
+        annotations: annotations.filter(|annotations| !annotations.is_empty()),
+        deletion_timestamp: metadata.deletion_timestamp.take(),
+        name: metadata.name.take(),
+        namespace: metadata.namespace.take(),
+        uid: metadata.uid.take(),
+        ..ObjectMeta::default()
+    };
 }
 
 /// Namespace and name of an object; empty where it has none.
@@ -131,8 +146,7 @@ impl Services {
         self.remove(&namespace, &name);
         let services = self.namespaces.entry(namespace).or_default();
         if let Some((key, value)) = service.selector().and_then(BTreeMap::first_key_value) {
-            let values = services.by_label.entry(key.clone()).or_default();
-            values.entry(value.clone()).or_default().insert(name.clone());
+            put(services.by_label.entry(key.clone()).or_default(), value, name.clone());
         }
         if service.forwards() {
             services.forwarding.insert(name.clone());
@@ -148,7 +162,7 @@ impl Services {
         if let Some((key, value)) = service.selector().and_then(BTreeMap::first_key_value)
             && let Some(values) = services.by_label.get_mut(key)
         {
-            take(values, value, name);
+            take(values, value, &name.to_owned());
             if values.is_empty() {
                 services.by_label.remove(key);
             }
@@ -159,16 +173,20 @@ impl Services {
     }
 }
 
-/// Takes an item out of one of the sets, and the set away with its last item.
-fn take<T, Q>(sets: &mut HashMap<String, BTreeSet<T>>, key: &str, item: &Q)
-where
-    T: Ord + std::borrow::Borrow<Q>,
-    Q: Ord + ?Sized,
-{
-    if let Some(set) = sets.get_mut(key) {
-        set.remove(item);
-        if set.is_empty() {
-            sets.remove(key);
+/// Adds an item to what belongs to a text.
+fn put<T>(index: &mut Index<T>, key: &str, item: T) {
+    match index.get_mut(key) {
+        Some(items) => items.push(item),
+        None => drop(index.insert(key.to_owned(), vec![item])),
+    }
+}
+
+/// Takes an item out of what belongs to a text, and the text away with the last one.
+fn take<T: PartialEq>(index: &mut Index<T>, key: &str, item: &T) {
+    if let Some(items) = index.get_mut(key) {
+        items.retain(|other| other != item);
+        if items.is_empty() {
+            index.remove(key);
         }
     }
 }
@@ -178,29 +196,30 @@ where
 pub struct Bindings {
     namespaces: HashMap<String, NamespacedBindings>,
     /// Namespace and name of bindings by the target group that they name.
-    by_arn: HashMap<String, BTreeSet<(String, String)>>,
+    by_arn: Index<(String, String)>,
 }
 
 #[derive(Debug, Default)]
 struct NamespacedBindings {
     entries: HashMap<String, CachedBinding>,
     /// Names of bindings by the Service that they name.
-    by_service: HashMap<String, BTreeSet<String>>,
+    by_service: Index<String>,
 }
 
 /// A binding as it is cached.
 #[derive(Debug)]
 pub struct CachedBinding {
-    binding: TargetGroupBinding,
+    binding: Box<TargetGroupBinding>,
     facts: BindingFacts,
 }
 
 impl CachedBinding {
     /// Reads a binding.
     pub fn of(mut binding: TargetGroupBinding) -> Self {
+        let facts = BindingFacts::of(&binding);
         binding.status = None;
         trim(&mut binding.metadata);
-        Self { facts: BindingFacts::of(&binding), binding }
+        Self { facts, binding: Box::new(binding) }
     }
 }
 
@@ -215,11 +234,10 @@ impl Bindings {
         let (namespace, name) = place(&cached.binding.metadata);
         self.remove(&namespace, &name);
         if let Some(arn) = &cached.binding.spec.target_group_arn {
-            self.by_arn.entry(arn.clone()).or_default().insert((namespace.clone(), name.clone()));
+            put(&mut self.by_arn, arn, (namespace.clone(), name.clone()));
         }
         let bindings = self.namespaces.entry(namespace).or_default();
-        let service = cached.binding.spec.service_ref.name.clone();
-        bindings.by_service.entry(service).or_default().insert(name.clone());
+        put(&mut bindings.by_service, &cached.binding.spec.service_ref.name, name.clone());
         bindings.entries.insert(name, cached);
     }
 
@@ -227,7 +245,7 @@ impl Bindings {
     pub fn remove(&mut self, namespace: &str, name: &str) {
         let Some(bindings) = self.namespaces.get_mut(namespace) else { return };
         let Some(cached) = bindings.entries.remove(name) else { return };
-        take(&mut bindings.by_service, &cached.binding.spec.service_ref.name, name);
+        take(&mut bindings.by_service, &cached.binding.spec.service_ref.name, &name.to_owned());
         if bindings.entries.is_empty() {
             self.namespaces.remove(namespace);
         }
@@ -242,6 +260,6 @@ impl Bindings {
             .get(arn)
             .into_iter()
             .flatten()
-            .filter_map(|(namespace, name)| Some(&self.namespaces.get(namespace)?.entries.get(name)?.binding))
+            .filter_map(|(namespace, name)| Some(&*self.namespaces.get(namespace)?.entries.get(name)?.binding))
     }
 }

@@ -1,42 +1,39 @@
-//! An HTTP/1.1 server that silent, slow and greedy clients cannot hold: every stage of a connection has a deadline, and
-//! the number of connections a limit.
+//! An HTTP/1.1 server that silent, slow and greedy clients cannot hold: every stage of a connection has a deadline, what all
+//! connections take has a limit, and where there is no room left those go that have been of no use for longest.
 //!
 //! What is spoken below HTTP is the caller's: a [`Transport`] turns an accepted socket into a stream.
 
+mod connection;
 mod paced;
+mod room;
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Request, Response, header::CONNECTION};
+use http::{Request, Response};
 use hyper::{
     body::{Body, Incoming},
-    server::conn::http1,
-    service::{Service, service_fn},
+    service::Service,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::paced::Pace;
-use self::paced::Paced;
+use self::{connection::Terms, room::Room};
+pub use self::{paced::Pace, room::Seat};
 
 /// How long to wait after the operating system refused a connection, for want of file descriptors say.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
-/// Room for the head of a request, and for the part of the body that is read at once.
-const BUFFER: usize = 64 * 1024;
 
 /// What is spoken below HTTP.
 pub trait Transport: Clone + Send + Sync + 'static {
-    /// What HTTP is spoken over.
+    /// What HTTP is spoken over. Small, because every connection holds one: large ones go into a box.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Shakes hands; the server bounds how long that takes.
+    /// Shakes hands; the server bounds how long that takes. Large futures go into a box as soon as the client has begun.
     fn accept(&self, stream: TcpStream) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
@@ -55,8 +52,10 @@ impl Transport for Plain {
 /// What a client may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// How many connections there are at most; others wait to be accepted.
-    pub connections: usize,
+    /// How many bytes all connections may take together, each counted for the most that it can take at its stage: 8 KiB
+    /// until there is a request, 40 KiB from then on, and what a [`Seat`] is told. Where there is no room, connections are
+    /// closed in this order: those that never got an answer, the oldest first, then those whose last answer is oldest.
+    pub memory: usize,
     /// How long the handshake may take.
     pub handshake: Duration,
     /// How long the stages of a connection may take.
@@ -65,7 +64,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 8192, handshake: Duration::from_secs(3), pace: Pace::default() }
+        Self { memory: 80 * 1024 * 1024, handshake: Duration::from_secs(3), pace: Pace::default() }
     }
 }
 
@@ -97,8 +96,9 @@ where
     B::Data: Send,
     B::Error: std::error::Error + Send + Sync,
 {
-    let room = std::sync::Arc::new(Semaphore::new(limits.connections));
+    let room = Arc::new(Room::new(limits.memory));
     let closing = CancellationToken::new();
+    let terms = Arc::new(Terms { limits, stop: shutdown.stop.clone(), closing: closing.clone() });
     let mut connections = JoinSet::new();
     let lingering = async {
         shutdown.stop.cancelled().await;
@@ -106,39 +106,24 @@ where
     };
     tokio::pin!(lingering);
     loop {
-        let accept = async {
-            // The semaphore is never closed.
-            let permit = std::sync::Arc::clone(&room).acquire_owned().await.ok();
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut lingering => break,
             Some(ended) = connections.join_next() => {
                 report(ended);
                 continue;
             }
-            accepted = accept => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        match accepted {
+            Ok((stream, _)) => {
+                let (transport, service, terms) = (transport.clone(), service.clone(), Arc::clone(&terms));
+                connections.spawn(connection::run(stream, transport, service, room.seat(), terms));
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(AFTER_ACCEPT_ERROR).await;
-                continue;
             }
-        };
-        let connection = connection(
-            stream,
-            transport.clone(),
-            service.clone(),
-            limits.clone(),
-            shutdown.stop.clone(),
-            closing.clone(),
-        );
-        connections.spawn(async move {
-            connection.await;
-            drop(permit);
-        });
+        }
     }
     drop(listener);
     closing.cancel();
@@ -152,70 +137,5 @@ where
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a connection ended by a bug");
-    }
-}
-
-async fn connection<T, V, B>(
-    stream: TcpStream,
-    transport: T,
-    service: V,
-    limits: Limits,
-    stop: CancellationToken,
-    closing: CancellationToken,
-) where
-    T: Transport,
-    V: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    B: Body + 'static,
-    B::Error: std::error::Error + Send + Sync,
-{
-    // Answers are written whole: waiting for more to send would only wait for the client's delayed acknowledgement.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection was gone at once");
-        return;
-    }
-    let stream = match timeout(limits.handshake, transport.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "handshake");
-            return;
-        }
-        Err(_) => {
-            tracing::debug!("handshake took too long");
-            return;
-        }
-    };
-    let (io, busy) = Paced::new(stream, limits.pace);
-    let answer = service_fn(|request| {
-        let busy = busy.clone();
-        let answered = {
-            busy.begin();
-            service.call(request)
-        };
-        let stop = &stop;
-        async move {
-            let _busy = busy.until_dropped();
-            let mut response = answered.await?;
-            if stop.is_cancelled() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Without one, hyper does not read between two requests, and nobody would notice that a connection is idle.
-        .header_read_timeout(limits.pace.idle)
-        .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(io), answer);
-    tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = closing.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection");
     }
 }

@@ -1,6 +1,7 @@
 //! A stream whose other end must keep up.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
@@ -38,12 +39,10 @@ impl Default for Pace {
 pub(super) struct Busy(Arc<AtomicBool>);
 
 impl Busy {
-    pub(super) fn begin(&self) {
+    /// From now on until the guard is dropped.
+    pub(super) fn begin(&self) -> Guard {
         self.0.store(true, Ordering::Release);
-    }
-
-    pub(super) fn until_dropped(self) -> Guard {
-        Guard(self)
+        Guard(self.clone())
     }
 
     fn get(&self) -> bool {
@@ -71,16 +70,21 @@ pub(super) struct Paced<S> {
     pace: Pace,
     busy: Busy,
     stage: Stage,
+    /// What was read already, and is going to be read again.
+    early: Vec<u8>,
     reading: Pin<Box<Sleep>>,
     /// Set while the client does not read.
     writing: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Paced<S> {
-    pub(super) fn new(io: S, pace: Pace) -> (Self, Busy) {
-        let busy = Busy::default();
+    pub(super) fn new(io: S, pace: Pace) -> Self {
         let reading = Box::pin(sleep(pace.head));
-        (Self { io, pace, busy: busy.clone(), stage: Stage::Head, reading, writing: None }, busy)
+        Self { io, pace, busy: Busy::default(), stage: Stage::Head, early: Vec::new(), reading, writing: None }
+    }
+
+    pub(super) fn busy(&self) -> Busy {
+        self.busy.clone()
     }
 
     fn enter(&mut self, stage: Stage, limit: Duration) {
@@ -103,9 +107,51 @@ fn late(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
+/// Whether the head of a request is complete in what was read, of which the part before `from` was looked at already.
+fn has_head(read: &[u8], from: usize) -> bool {
+    let unseen = read.get(from.saturating_sub(2)..).unwrap_or_default();
+    unseen.windows(3).any(|bytes| bytes == b"\n\r\n" || bytes.starts_with(b"\n\n")) || unseen.ends_with(b"\n\n")
+}
+
+impl<S: AsyncRead + Unpin> Paced<S> {
+    /// Waits for the head of the first request, or for as much of it as anybody would read. Nothing is consumed.
+    pub(super) async fn head(&mut self, most: usize) -> io::Result<()> {
+        let mut read = Vec::new();
+        while read.len() < most {
+            // On the stack while something is read, and nowhere while nothing comes.
+            let arrived = poll_fn(|cx| {
+                let mut bytes = [0; 4096];
+                let mut buffer = ReadBuf::new(&mut bytes);
+                ready!(Pin::new(&mut *self).poll_read(cx, &mut buffer))?;
+                read.reserve_exact(buffer.filled().len());
+                read.extend_from_slice(buffer.filled());
+                Poll::Ready(io::Result::Ok(buffer.filled().len()))
+            })
+            .await?;
+            if arrived == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if has_head(&read, read.len() - arrived) {
+                break;
+            }
+        }
+        self.early = read;
+        Ok(())
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.early.is_empty() {
+            let taken = this.early.len().min(buffer.remaining());
+            buffer.put_slice(&this.early[..taken]);
+            this.early.drain(..taken);
+            if this.early.is_empty() {
+                this.early = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         if this.busy.get() {
             this.stage = Stage::Busy;
             return Pin::new(&mut this.io).poll_read(cx, buffer);

@@ -9,6 +9,7 @@
 #![allow(clippy::doc_markdown, reason = "names of AWS operations and Kubernetes kinds are the vocabulary here")]
 
 pub mod aws;
+pub mod balancers;
 pub mod cluster;
 pub mod effect;
 pub mod event;

@@ -92,7 +92,7 @@ pub fn run(inside: &Inside) -> Result<ExitCode, Error> {
     let (options, activity) = match cli.command {
         cli::Command::Exec(exec) => (exec.options, Activity::Command(exec.command)),
         cli::Command::Shell(options) => (options, Activity::Shell),
-        cli::Command::Demo(options) => (options, Activity::Demo),
+        cli::Command::Demo(demo) => (demo.options, Activity::Demo { report: demo.report }),
         other => return Err(Error::Handover(format!("{other:?}"))),
     };
     let world = read_world(&options)?;
@@ -125,7 +125,7 @@ fn read_world(options: &Options) -> Result<World, Error> {
 enum Activity {
     Command(Vec<OsString>),
     Shell,
-    Demo,
+    Demo { report: PathBuf },
 }
 
 struct Lab {
@@ -154,7 +154,10 @@ impl Lab {
             addons::install_cert_manager(&self.assets, &environment).await?;
         }
         if addons::has_webhook(&self.options) {
-            addons::install_webhook(&self.assets, &environment, &control.client).await?;
+            addons::install_webhook(&self.assets, &environment, &control.client, &self.world).await?;
+        }
+        if addons::has_registrar(&self.options) {
+            addons::install_registrar(&self.assets, &environment, &control.client, &self.world).await?;
         }
         let nodes = if self.options.with(Part::Node) { self.world.instances.len() } else { 0 };
         ready::wait(&control.client, nodes).await?;
@@ -165,9 +168,31 @@ impl Lab {
                 ended?;
                 Ok(ExitCode::FAILURE)
             }
-            code = act(activity, &environment, addons::has_webhook(&self.options)) => {
+            code = self.act(activity, &environment, &control) => {
                 stop.cancel();
                 code
+            }
+        }
+    }
+
+    async fn act(
+        &self,
+        activity: Activity,
+        environment: &BTreeMap<String, OsString>,
+        control: &ControlPlane,
+    ) -> Result<ExitCode, Error> {
+        match activity {
+            Activity::Command(command) => execute(&command, environment).await,
+            Activity::Demo { report } => {
+                let (client, scale) = (control.client.clone(), self.options.time_scale);
+                let setting = demo::Setting { directory: story()?, environment, client, scale, report: &report };
+                Ok(demo::play(setting).await)
+            }
+            Activity::Shell => {
+                story()?;
+                println!("{}", include_str!("greeting.txt"));
+                let shell = std::env::var_os("SHELL").unwrap_or_else(|| OsString::from("/bin/sh"));
+                execute(&[shell], environment).await
             }
         }
     }
@@ -221,23 +246,6 @@ impl Lab {
 
 fn story() -> Result<PathBuf, Error> {
     demo::write_files().map_err(|e| Error::File("write the story to", PathBuf::from(network::STATE), e))
-}
-
-async fn act(
-    activity: Activity,
-    environment: &BTreeMap<String, OsString>,
-    with_webhook: bool,
-) -> Result<ExitCode, Error> {
-    match activity {
-        Activity::Command(command) => execute(&command, environment).await,
-        Activity::Demo => Ok(demo::play(&story()?, environment, with_webhook).await),
-        Activity::Shell => {
-            story()?;
-            println!("{}", include_str!("greeting.txt"));
-            let shell = std::env::var_os("SHELL").unwrap_or_else(|| OsString::from("/bin/sh"));
-            execute(&[shell], environment).await
-        }
-    }
 }
 
 /// Runs a command on this terminal. The first signal that reaches the lab is passed on to it; it has ten seconds then.

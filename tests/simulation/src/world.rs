@@ -164,6 +164,7 @@ impl World {
             stack: None,
             open_when_not_in_use: plan.open_when_not_in_use,
             gate_timeout: plan.gate_timeout,
+            created: self.scene.epoch,
             status: None,
         };
         self.store(Record::Binding(record));

@@ -11,11 +11,11 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::State,
+    extract::{Request, State},
     response::Response,
     routing::post,
 };
-use daemon::readiness::Condition;
+use daemon::{http::Seat, readiness::Condition};
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use nlb::annotations::Object;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -80,15 +80,15 @@ impl App {
             .fold(Router::new(), |router, hook| {
                 router.route(
                     hook.path(),
-                    post(async move |State(app): State<Arc<App>>, body| app.serve(hook, body).await),
+                    post(async move |State(app): State<Arc<App>>, request| app.serve(hook, request).await),
                 )
             })
             .with_state(self)
     }
 
-    async fn serve(self: Arc<Self>, hook: Hook, body: Body) -> Response {
+    async fn serve(self: Arc<Self>, hook: Hook, request: Request) -> Response {
         let start = Instant::now();
-        let answered = self.answer(hook, body).await;
+        let answered = self.answer(hook, request).await;
         let seconds = start.elapsed().as_secs_f64();
         match answered {
             Ok(answer) => {
@@ -108,8 +108,9 @@ impl App {
         }
     }
 
-    async fn answer(self: &Arc<Self>, hook: Hook, body: Body) -> Result<Answer, Failure> {
-        let received = self.memory.receive(body).await?;
+    async fn answer(self: &Arc<Self>, hook: Hook, mut request: Request) -> Result<Answer, Failure> {
+        let seat = request.extensions_mut().remove::<Arc<Seat>>();
+        let received = self.memory.receive(request.into_body(), seat.as_deref()).await?;
         if let Some(missing) = self.synced.iter().find(|condition| !condition.is_met()) {
             return Err(Failure::Unsynced(missing.name().to_owned()));
         }

@@ -11,7 +11,6 @@ use http::StatusCode;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use rustls::RootCertStore;
 use tokio::{
     net::TcpStream,
     process::{Child, Command},
@@ -32,7 +31,7 @@ pub struct Webhook {
     /// Where it is administered.
     pub admin: SocketAddr,
     /// Whom its clients trust.
-    pub roots: RootCertStore,
+    pub authority: Authority,
     /// The process.
     pub child: Child,
     _volume: Volume,
@@ -63,7 +62,7 @@ impl Webhook {
             .kill_on_drop(true)
             .spawn()
             .expect("the webhook starts");
-        Self { reviews, admin, roots: authority.roots(), child, _volume: volume, _api: api }
+        Self { reviews, admin, authority, child, _volume: volume, _api: api }
     }
 
     /// One answer of the admin port.
@@ -97,6 +96,6 @@ impl Webhook {
 
     /// A connection for reviews.
     pub async fn connect(&self) -> std::io::Result<Connection> {
-        Connection::open(self.reviews, self.roots.clone()).await
+        Connection::open(self.reviews, self.authority.roots()).await
     }
 }

@@ -10,7 +10,8 @@ pub(crate) const NAME: &str = "sluice-webhook.sluice-system.svc";
 /// An authority of its own.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    root: CertificateDer<'static>,
+    /// Its own certificate.
+    pub(crate) root: CertificateDer<'static>,
 }
 
 /// A certificate and its key in PEM.

@@ -1,14 +1,31 @@
 //! The story: real commands, echoed as one would type them, and a table of what was expected and seen.
 
+mod admission;
 mod aws;
+mod installation;
+mod outages;
+mod picture;
 mod pods;
+mod removal;
+mod report;
+mod rollout;
+mod service;
 mod stage;
+mod timeline;
 mod webhook;
 
-use std::{collections::BTreeMap, ffi::OsString, fs, io, path::Path, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use self::stage::Stage;
-use crate::network;
+use kube::Client;
+
+use self::{rollout::Studio, stage::Stage};
+use crate::{network, scale::Scale};
 
 /// The story's files, by name.
 const FILES: &[(&str, &str)] = &[
@@ -29,15 +46,50 @@ pub fn write_files() -> io::Result<std::path::PathBuf> {
     Ok(directory)
 }
 
-/// Plays the story. Success only if everything was seen as expected.
-pub async fn play(directory: &Path, environment: &BTreeMap<String, OsString>, with_webhook: bool) -> ExitCode {
-    let mut stage = Stage::new(directory, environment);
-    pods::play(&mut stage).await;
-    if environment.contains_key("AWS_ENDPOINT_URL") {
-        aws::play(&mut stage).await;
+/// Where the story is played.
+pub struct Setting<'a> {
+    /// Directory of its files.
+    pub directory: PathBuf,
+    /// What its commands see.
+    pub environment: &'a BTreeMap<String, OsString>,
+    /// The cluster.
+    pub client: Client,
+    /// How much faster the lab's clocks run.
+    pub scale: Scale,
+    /// Where the report goes.
+    pub report: &'a Path,
+}
+
+/// Plays the story and leaves a report. Success only if everything was seen as expected.
+pub async fn play(setting: Setting<'_>) -> ExitCode {
+    let mut stage = Stage::new(&setting.directory, setting.environment);
+    let installed = stage.ask("kubectl -n sluice-system get deployments -o name").await;
+    if installed.contains("sluice-registrar") && installed.contains("sluice-webhook") {
+        let studio = Studio { client: setting.client, scale: setting.scale };
+        installation::play(&mut stage).await;
+        service::play(&mut stage, &studio).await;
+        rollout::play(&mut stage, &studio).await;
+        admission::play(&mut stage).await;
+        outages::play(&mut stage, &studio).await;
+        removal::play(&mut stage).await;
+    } else {
+        pods::play(&mut stage).await;
+        if setting.environment.contains_key("AWS_ENDPOINT_URL") {
+            aws::play(&mut stage).await;
+        }
+        if installed.contains("sluice-webhook") {
+            admission::play(&mut stage).await;
+            webhook::play(&mut stage).await;
+        }
     }
-    if with_webhook {
-        webhook::play(&mut stage).await;
+    let story = stage.finish();
+    println!("\n{}", story.table());
+    match story.write(setting.report) {
+        Ok(()) => println!("report: {}", setting.report.join("report.html").display()),
+        Err(error) => {
+            eprintln!("lab: {error}");
+            return ExitCode::FAILURE;
+        }
     }
-    stage.finish()
+    if story.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
