@@ -60,6 +60,11 @@ impl Authority {
         settings.isolation == Isolation::Enforce && self.was_allowed && self.refusals >= 2
     }
 
+    /// Whether it has been asked for, or need not be.
+    pub fn is_known(&self, settings: &Settings) -> bool {
+        settings.isolation == Isolation::Off || self.said.is_some() || self.problem.is_some()
+    }
+
     /// What is to be said of it, if anything is.
     pub fn complaint(&self, settings: &Settings) -> Option<String> {
         if settings.isolation == Isolation::Off {

@@ -147,7 +147,8 @@ impl Binding {
             return;
         }
         // Before the first look there is nothing to say that is not said already.
-        let blind = self.looks.last.is_none() && self.problem().is_none() && self.looks.problem.is_none();
+        let read = self.looks.last.is_some() && self.authority.is_known(desk.settings);
+        let blind = !read && self.problem().is_none() && self.looks.problem.is_none();
         if blind {
             return;
         }
