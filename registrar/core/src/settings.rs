@@ -7,6 +7,21 @@ use nlb::settings::ModelSettings;
 
 use crate::aws::Bucket;
 
+/// Whether a defect is switched on; never without the feature `planted-bugs`.
+macro_rules! planted {
+    ($settings:expr, $bug:ident) => {{
+        #[cfg(feature = "planted-bugs")]
+        let planted = $settings.planted == Some($crate::planted::Bug::$bug);
+        #[cfg(not(feature = "planted-bugs"))]
+        let planted = {
+            let _ = &$settings;
+            false
+        };
+        planted
+    }};
+}
+pub(crate) use planted;
+
 /// Settings of the core. They do not change while a process runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -23,6 +38,9 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// At most so many targets in one group; nothing for no limit but that of AWS.
     pub most_targets: Option<usize>,
+    /// Whether only nodes with ready endpoints are targets of Services with `externalTrafficPolicy: Local`; otherwise
+    /// the load balancer's checks tell them apart.
+    pub local_nodes_only: bool,
     /// What is asked of a target group before targets are put into it.
     pub isolation: Isolation,
     /// Feature sets, each with permissions of its own.
@@ -45,6 +63,7 @@ impl Default for Settings {
             audit_period: Duration::from_mins(5),
             call_timeout: Duration::from_secs(5),
             most_targets: None,
+            local_nodes_only: false,
             isolation: Isolation::default(),
             features: FeatureSets::default(),
             roles: BTreeMap::new(),

@@ -99,7 +99,7 @@ fn legend(area: &Area) -> Result<(), Error> {
     for (colour, name) in states.chain(others.map(|(colour, name)| (colour, name.to_owned()))) {
         area.draw(&Rectangle::new([(x, 10), (x + 14, 22)], colour.filled())).map_err(failed)?;
         area.draw(&Text::new(name.clone(), (x + 19, 11), FONT.into_font().color(&INK))).map_err(failed)?;
-        x += 36 + 7 * i32::try_from(name.len()).unwrap_or_default();
+        x += 32 + 6 * i32::try_from(name.len()).unwrap_or_default();
     }
     Ok(())
 }
@@ -112,13 +112,15 @@ fn clip(span: Range<f64>, end: f64) -> Option<(f64, f64)> {
 
 fn lines(area: &Area, rows: &[Row], timeline: &Timeline, end: f64) -> Result<(), Error> {
     let count = rows.len().max(1);
+    // The last value of a range has a segment too.
+    let last = i32::try_from(count - 1).unwrap_or_default();
     let names: Vec<_> = rows.iter().map(|row| row.pod.name.clone()).collect();
     let mut chart = ChartBuilder::on(area)
         .y_label_area_size(LEFT)
         .x_label_area_size(AXIS)
         .margin_right(RIGHT)
         // The first pod on top.
-        .build_cartesian_2d(0.0..end, (0..i32::try_from(count).unwrap_or(1)).into_segmented())
+        .build_cartesian_2d(0.0..end, (0..last).into_segmented())
         .map_err(failed)?;
     let name = |value: &SegmentValue<i32>| match value {
         SegmentValue::CenterOf(index) | SegmentValue::Exact(index) => {
@@ -167,8 +169,8 @@ fn lines(area: &Area, rows: &[Row], timeline: &Timeline, end: f64) -> Result<(),
         }
     }
     for mark in timeline.marks.iter().filter(|mark| (0.0..end).contains(&mark.at)) {
-        let top = SegmentValue::Exact(i32::try_from(count).unwrap_or(1));
-        let line = PathElement::new(vec![(mark.at, SegmentValue::Exact(0)), (mark.at, top)], INK.mix(0.6));
+        let line =
+            PathElement::new(vec![(mark.at, SegmentValue::Exact(0)), (mark.at, SegmentValue::Last)], INK.mix(0.6));
         chart.draw_series([line]).map_err(failed)?;
     }
     Ok(())
