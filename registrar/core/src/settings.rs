@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use ipnet::IpNet;
 use nlb::settings::ModelSettings;
 
-use crate::aws::Bucket;
+use crate::{aws::Bucket, balancers};
 
 /// Whether a defect is switched on; never without the feature `planted-bugs`.
 macro_rules! planted {
@@ -49,6 +49,8 @@ pub struct Settings {
     pub roles: BTreeMap<Arc<str>, Role>,
     /// The environment variable of a container that holds its QUIC server id.
     pub quic_variable: String,
+    /// How load balancers are built.
+    pub load_balancers: balancers::Options,
     /// The defect that is switched on.
     #[cfg(feature = "planted-bugs")]
     pub planted: Option<crate::planted::Bug>,
@@ -68,6 +70,7 @@ impl Default for Settings {
             features: FeatureSets::default(),
             roles: BTreeMap::new(),
             quic_variable: "AWS_LBC_QUIC_SERVER_ID".to_owned(),
+            load_balancers: balancers::Options::default(),
             #[cfg(feature = "planted-bugs")]
             planted: None,
         }
