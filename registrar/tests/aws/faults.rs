@@ -122,6 +122,16 @@ async fn answers_that_cannot_be_read_are_unknown() {
 }
 
 #[tokio::test]
+async fn the_answer_to_another_question_is_no_answer() {
+    let other = "<CreateTagsResponse><return>true</return></CreateTagsResponse>";
+    let stub = Stub::start(Act::answer("200 OK", other)).await;
+    let aws = connect(&stub.url).await;
+    let result = call(&aws, &Call::DeleteSecurityGroup { group_id: "sg-1".to_owned() }).await;
+    let Err(Fault::Unknown(why)) = &result else { panic!("{result:?}") };
+    assert!(why.contains("<CreateTagsResponse> instead of <DeleteSecurityGroupResponse>"), "{why}");
+}
+
+#[tokio::test]
 async fn no_answer_in_time_is_unknown_and_the_wait_ends_at_the_deadline() {
     let stub = Stub::start(Act::Wait).await;
     let aws = connect(&stub.url).await;

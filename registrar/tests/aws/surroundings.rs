@@ -26,11 +26,16 @@ use crate::{
 
 /// What the other process has found.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Found(BTreeMap<String, String>);
+struct Found(BTreeMap<String, String>, String);
 
 impl Found {
     fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
+    }
+
+    /// Everything that it has logged and said.
+    fn said(&self) -> &str {
+        &self.1
     }
 }
 
@@ -51,13 +56,17 @@ async fn with(variables: &[(&str, &str)]) -> Found {
         .filter_map(|line| line.strip_prefix("found ")?.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    assert!(fields.contains_key("problem"), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    Found(fields)
+    let said = format!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fields.contains_key("problem"), "{said}");
+    Found(fields, said)
 }
 
 #[tokio::test]
 #[ignore = "what the other tests here start, with an environment of its own"]
 async fn other_process() {
+    if std::env::var("TEST_LOG").is_ok() {
+        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr).init();
+    }
     let imds = std::env::var("TEST_IMDS").is_ok();
     let aws = Aws::connect(Settings { imds, ..Settings::new("lab") }, Arc::new(())).await;
     let say = |name: &str, value: &str| println!("found {name}={}", value.replace('\n', " "));
@@ -190,7 +199,7 @@ async fn the_instance_is_asked_for_what_nothing_else_gives_if_that_is_allowed() 
 #[tokio::test]
 async fn pod_identity_is_asked_with_the_pods_token() {
     let emulator = Emulator::start().await;
-    let url = emulator.url();
+    let url = emulator.url().replace("127.0.0.1", "localhost");
     let directory = Directory::new("pod-identity");
     let token = directory.file("token", "the-pods-token");
     let keys = r#"{"AccessKeyId":"AKIAPOD","SecretAccessKey":"k","Token":"t","Expiration":"2999-01-01T00:00:00Z"}"#;
@@ -201,8 +210,9 @@ async fn pod_identity_is_asked_with_the_pods_token() {
         ("AWS_REGION", REGION),
         ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &full),
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token),
+        // No proxy leads to the agent, which is on the node.
         ("HTTP_PROXY", "http://127.0.0.1:1"),
-        ("NO_PROXY", url.strip_prefix("http://").and_then(|rest| rest.split(':').next()).unwrap_or_default()),
+        ("NO_PROXY", "localhost"),
     ])
     .await;
     assert_eq!((found.get("ec2"), found.get("elb")), ("done", "done"), "{found:?}");
@@ -280,6 +290,35 @@ async fn a_service_accounts_token_is_exchanged_for_its_role() {
     let calls = emulator.calls();
     let call = calls.iter().find(|call| call.action == "DescribeVpcs").expect("logged");
     assert!(call.who.starts_with("arn:aws:sts::111122223333:assumed-role/sluice-registrar/"), "{}", call.who);
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_nor_shown() {
+    let issuer = Issuer::new("secrets");
+    let emulator = Emulator::trusting(issuer.oidc()).await;
+    let (url, file) = (emulator.url(), issuer.token("token", "sluice-registrar", NEVER));
+    let irsa = [
+        ("AWS_ENDPOINT_URL", url.as_str()),
+        ("AWS_REGION", REGION),
+        ("AWS_ROLE_ARN", ROLE),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", &file),
+        ("TEST_LOG", "1"),
+    ];
+    let good = with(&irsa).await;
+    emulator.order(r#"{"action":"DescribeVpcs","times":2,"effect":{"refuse":{"code":"ExpiredToken"}}}"#);
+    let refused = with(&irsa).await;
+    let keys = [("AWS_ENDPOINT_URL", url.as_str()), ("AWS_REGION", REGION), KEYS[0], KEYS[1], ("TEST_LOG", "1")];
+    let keys = with(&keys).await;
+    let token = fs::read_to_string(&file).expect("written");
+    let signature = token.rsplit('.').next().expect("three parts");
+    for found in [good, refused, keys] {
+        let said = found.said();
+        assert!(said.contains("DEBUG"), "something was logged: {said}");
+        assert!(!said.contains(signature) && !said.contains(KEYS[1].1), "{said}");
+        // The emulator's secrets are of 48 hexadecimal digits and its tokens of 128; hashes are of 64.
+        let secret = said.split(|c: char| !c.is_ascii_hexdigit()).find(|word| [48, 128].contains(&word.len()));
+        assert_eq!(secret, None, "{said}");
+    }
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use load::Report;
 use plotters::{
-    coord::ranged1d::{IntoSegmentedCoord as _, SegmentValue},
     prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
 };
 
 use super::timeline::{PodLine, Span, TargetLine, Timeline};
@@ -28,6 +28,7 @@ const FONT: (&str, u32) = ("sans-serif", 12);
 
 const INK: RGBColor = RGBColor(70, 70, 70);
 const IN_SERVICE: RGBColor = RGBColor(25, 118, 210);
+const FALLBACK: RGBColor = RGBColor(187, 222, 251);
 const GATE: RGBColor = RGBColor(0, 0, 0);
 const FAILED: RGBColor = RGBColor(211, 47, 47);
 /// States of targets, as the AWS API tells them, and their colours.
@@ -99,7 +100,7 @@ fn legend(area: &Area) -> Result<(), Error> {
     for (colour, name) in states.chain(others.map(|(colour, name)| (colour, name.to_owned()))) {
         area.draw(&Rectangle::new([(x, 10), (x + 14, 22)], colour.filled())).map_err(failed)?;
         area.draw(&Text::new(name.clone(), (x + 19, 11), FONT.into_font().color(&INK))).map_err(failed)?;
-        x += 36 + 7 * i32::try_from(name.len()).unwrap_or_default();
+        x += 32 + 6 * i32::try_from(name.len()).unwrap_or_default();
     }
     Ok(())
 }
@@ -111,41 +112,33 @@ fn clip(span: Range<f64>, end: f64) -> Option<(f64, f64)> {
 }
 
 fn lines(area: &Area, rows: &[Row], timeline: &Timeline, end: f64) -> Result<(), Error> {
-    let count = rows.len().max(1);
-    let names: Vec<_> = rows.iter().map(|row| row.pod.name.clone()).collect();
+    // One unit a row, the first on top.
+    let height = f64::from(u32::try_from(rows.len().max(1)).unwrap_or(1));
     let mut chart = ChartBuilder::on(area)
         .y_label_area_size(LEFT)
         .x_label_area_size(AXIS)
         .margin_right(RIGHT)
-        // The first pod on top.
-        .build_cartesian_2d(0.0..end, (0..i32::try_from(count).unwrap_or(1)).into_segmented())
+        .build_cartesian_2d(0.0..end, height..0.0)
         .map_err(failed)?;
-    let name = |value: &SegmentValue<i32>| match value {
-        SegmentValue::CenterOf(index) | SegmentValue::Exact(index) => {
-            // The axis also asks for the ends of its range.
-            let place = usize::try_from(*index).ok().and_then(|index| (count - 1).checked_sub(index));
-            place.and_then(|place| names.get(place)).cloned().unwrap_or_default()
-        }
-        SegmentValue::Last => String::new(),
-    };
     chart
         .configure_mesh()
         .disable_y_mesh()
         .light_line_style(TRANSPARENT)
-        .y_labels(count)
-        .y_label_formatter(&name)
+        .y_labels(0)
+        .x_label_formatter(&|x| format!("{x:.0} s"))
         .label_style(FONT.into_font().color(&INK))
         .axis_style(INK.mix(0.4))
         .draw()
         .map_err(failed)?;
+    let beside = FONT.into_font().color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
+    let mut top = 0.0;
     for (index, row) in rows.iter().enumerate() {
-        let place = i32::try_from(count - 1 - index).unwrap_or_default();
-        let bar = |from: f64, to: f64, colour: RGBColor, top: u32, bottom: u32| {
-            let mut bar = Rectangle::new(
-                [(from, SegmentValue::Exact(place)), (to, SegmentValue::Exact(place + 1))],
-                colour.filled(),
-            );
-            bar.set_margin(top, bottom, 0, 0);
+        let (x, y) = chart.backend_coord(&(0.0, top + 0.5));
+        let (left, above) = area.get_base_pixel();
+        area.draw(&Text::new(row.pod.name.clone(), (x - left - 8, y - above), beside.clone())).map_err(failed)?;
+        let bar = |from: f64, to: f64, colour: RGBColor, above: u32, below: u32| {
+            let mut bar = Rectangle::new([(from, top), (to, top + 1.0)], colour.filled());
+            bar.set_margin(above, below, 0, 0);
             bar
         };
         let life = row.pod.from..row.pod.gone.unwrap_or(end);
@@ -156,19 +149,21 @@ fn lines(area: &Area, rows: &[Row], timeline: &Timeline, end: f64) -> Result<(),
                 let colour = STATES.iter().find(|(state, _)| *state == span.what).map(|(_, colour)| *colour);
                 bars.extend(of_pod(span).zip(colour).map(|((from, to), colour)| bar(from, to, colour, 3, 11)));
             }
-            let served = target.standings.iter().filter_map(of_pod);
-            bars.extend(served.map(|(from, to)| bar(from, to, IN_SERVICE, 15, 7)));
+            for span in &target.standings {
+                let colour = if span.what == "in-service" { IN_SERVICE } else { FALLBACK };
+                bars.extend(of_pod(span).map(|(from, to)| bar(from, to, colour, 15, 7)));
+            }
         }
         bars.extend(clip(life, end).map(|(from, to)| bar(from, to, pod_colour(index), 19, 4)));
         chart.draw_series(bars).map_err(failed)?;
-        if let Some(opened) = row.pod.gate_opened.filter(|t| (0.0..end).contains(t)) {
-            let at = (opened, SegmentValue::CenterOf(place));
-            chart.draw_series([TriangleMarker::new(at, 6, GATE.filled())]).map_err(failed)?;
+        // One that was open when its pod was seen first has opened some time before.
+        if let Some(opened) = row.pod.gate_opened.filter(|t| *t > row.pod.from && (0.0..end).contains(t)) {
+            chart.draw_series([TriangleMarker::new((opened, top + 0.5), 6, GATE.filled())]).map_err(failed)?;
         }
+        top += 1.0;
     }
     for mark in timeline.marks.iter().filter(|mark| (0.0..end).contains(&mark.at)) {
-        let top = SegmentValue::Exact(i32::try_from(count).unwrap_or(1));
-        let line = PathElement::new(vec![(mark.at, SegmentValue::Exact(0)), (mark.at, top)], INK.mix(0.6));
+        let line = PathElement::new(vec![(mark.at, 0.0), (mark.at, height)], INK.mix(0.6));
         chart.draw_series([line]).map_err(failed)?;
     }
     Ok(())

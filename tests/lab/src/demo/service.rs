@@ -53,12 +53,19 @@ async fn apply(stage: &mut Stage) {
     stage.run("kubectl -n shop rollout status deployment/echo --timeout=100s").await;
     let table = stage.run("kubectl -n shop get pods -o wide").await;
     stage.run(HEALTH).await;
-    let open = table.lines().filter(|line| line.contains(" Running ") && line.trim_end().ends_with("1/1")).count();
+    let open = gates_open(&table);
     let hints = said.matches("is an old form").count();
     let named = if name.contains(".elb.") && name.contains("shop-echo") { "a hostname" } else { "no hostname" };
     let seen = format!("{hints} hint, {named}, {open} gates open");
     let expected = "1 hint, a hostname, 2 gates open";
     stage.expect("apply", expected, seen.clone(), seen == expected);
+}
+
+/// How many running pods have gates, and all of them open, by the last column of kubectl's wide table.
+fn gates_open(table: &str) -> usize {
+    let running = table.lines().filter(|line| line.contains(" Running "));
+    let gates = running.filter_map(|line| line.split_whitespace().next_back()?.split_once('/'));
+    gates.filter(|(open, all)| open == all).count()
 }
 
 /// How often each pod answered.
@@ -93,7 +100,7 @@ async fn scale_in(stage: &mut Stage, studio: &Studio) {
     let command = "load --target http://$NAME --rate 100 --report scale-in.json -- sh -c '
     kubectl -n shop scale deployment/echo --replicas=1
     until aws elbv2 describe-target-health --target-group-arn $TG --output text | grep draining; do :; done
-    until curl -s \"$SLUICE_LAB_CONTROL/v1/log?kind=routing\" | grep -q none; do :; done'";
+    curl -s -o /dev/null \"$SLUICE_LAB_CONTROL/v1/log?kind=routing&contains=none&wait=60\"'";
     let seen = record(stage, studio, "Scaling in, with drain delay", "shop", "scale-in.json", command).await;
     let (text, good) = match seen {
         None => ("nothing".to_owned(), false),
@@ -134,7 +141,7 @@ async fn scale_out(stage: &mut Stage) {
     stage.run("kubectl -n shop rollout status deployment/echo --timeout=100s").await;
     let table = stage.run("kubectl -n shop get pods -o wide").await;
     let late = stage.run(HEALTH).await;
-    let open = table.lines().filter(|line| line.contains(" Running ") && line.trim_end().ends_with("1/1")).count();
+    let open = gates_open(&table);
     let seen =
         format!("{} initial, then {} healthy, {open} gates open", count(&early, "initial"), count(&late, "healthy"));
     let expected = "2 initial, then 3 healthy, 3 gates open";

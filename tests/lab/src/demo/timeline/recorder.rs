@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom},
+    io::{self, BufRead as _, BufReader},
     path::{Path, PathBuf},
 };
 
@@ -56,15 +56,12 @@ pub struct Recorder {
     stop: CancellationToken,
     watches: JoinSet<Vec<(f64, Seen)>>,
     log: PathBuf,
-    /// Where the log ended when the recording began.
-    position: u64,
     clock: Clock,
 }
 
 impl Recorder {
     /// Follows the pods of `namespace`, and leases and certificates of Sluice in `own`, from now on.
-    pub fn start(client: &Client, namespace: &str, own: &str, log: &Path, clock: Clock) -> Result<Self, Error> {
-        let position = log.metadata().map_err(|e| Error::Log(log.to_owned(), e))?.len();
+    pub fn start(client: &Client, namespace: &str, own: &str, log: &Path, clock: Clock) -> Self {
         let stop = CancellationToken::new();
         let mut watches = JoinSet::new();
         watches.spawn(watch(Api::<Pod>::namespaced(client.clone(), namespace), stop.clone(), pod));
@@ -76,7 +73,7 @@ impl Recorder {
         watches.spawn(watch(Api::namespaced(client.clone(), own), stop.clone(), move |event| {
             news(&mut certificates, event, certificate).map(|_| Seen::Mark("certificate renewed".to_owned()))
         }));
-        Ok(Self { stop, watches, log: log.to_owned(), position, clock })
+        Self { stop, watches, log: log.to_owned(), clock }
     }
 
     /// Ends the recording.
@@ -97,8 +94,8 @@ impl Recorder {
         }
         let mut targets = Targets::new(self.clock);
         let failed = |e| Error::Log(self.log.clone(), e);
-        let mut file = File::open(&self.log).map_err(failed)?;
-        file.seek(SeekFrom::Start(self.position)).map_err(failed)?;
+        // From its beginning: what the targets were before says what they were when the recording began.
+        let file = File::open(&self.log).map_err(failed)?;
         for line in BufReader::new(file).lines() {
             targets.read(&line.map_err(failed)?);
         }
