@@ -159,6 +159,7 @@ impl World {
         let record = BindingRecord {
             meta: Meta { key, uid, revision: 0, deleting: false },
             generation: 1,
+            created: 0,
             has_finalizer: false,
             spec: Arc::new(plan.spec(&self.groups[index])),
             stack: None,
