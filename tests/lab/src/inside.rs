@@ -153,12 +153,8 @@ impl Lab {
         if self.options.with(Part::CertManager) {
             addons::install_cert_manager(&self.assets, &environment).await?;
         }
-        if addons::has_webhook(&self.options) {
-            addons::install_webhook(&self.assets, &environment, &control.client, &self.world).await?;
-        }
-        if addons::has_registrar(&self.options) {
-            addons::install_registrar(&self.assets, &environment, &control.client, &self.world).await?;
-        }
+        let Self { assets, world, options } = &self;
+        addons::install_sluice(assets, &environment, &control.client, world, options, state).await?;
         let nodes = if self.options.with(Part::Node) { self.world.instances.len() } else { 0 };
         ready::wait(&control.client, nodes).await?;
         eprintln!("lab: ready in {:.1} s: {nodes} nodes", started.elapsed().as_secs_f64());
