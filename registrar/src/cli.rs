@@ -6,6 +6,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::status::Status;
+
 /// Puts Kubernetes pods behind Network Load Balancers, and never sends a request to one that cannot answer it.
 ///
 /// Keeps target groups equal to the endpoints whose containers are ready, and tells each pod's readiness gate what the
@@ -26,6 +28,11 @@ pub struct Cli {
 pub enum Command {
     /// Keep target groups and gates up to date until SIGTERM (the default)
     Run(Box<Run>),
+    /// Show Services with their load balancers, targets and gates, as AWS and the cluster have them now
+    ///
+    /// Exit code 0: all is well. 1: a target is not healthy, or something else is not as it should be. 2: it cannot be
+    /// read.
+    Status(Box<Status>),
 }
 
 /// `registrar run`

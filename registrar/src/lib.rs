@@ -11,4 +11,5 @@ pub mod leadership;
 pub mod metrics;
 pub mod run;
 pub mod settings;
+pub mod status;
 pub mod watches;

@@ -120,7 +120,8 @@ pub async fn run(arguments: Run) -> Result<()> {
     Ok(())
 }
 
-fn aws_settings(settings: &settings::Read, imds: bool) -> aws::Settings {
+/// What the adapter of AWS is told.
+pub(crate) fn aws_settings(settings: &settings::Read, imds: bool) -> aws::Settings {
     aws::Settings {
         region: settings.core.model.region.clone(),
         imds,
@@ -144,7 +145,8 @@ fn kinds(settings: &Settings) -> impl Iterator<Item = (Kind, &'static str)> + us
     .chain(nodes)
 }
 
-async fn config(kubeconfig: Option<&Path>) -> Result<Config> {
+/// Where the API server is, and who we are to it.
+pub(crate) async fn config(kubeconfig: Option<&Path>) -> Result<Config> {
     match kubeconfig {
         None => Config::infer().await.context("where the API server is"),
         Some(path) => {

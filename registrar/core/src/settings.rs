@@ -5,7 +5,22 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use ipnet::IpNet;
 use nlb::settings::ModelSettings;
 
-use crate::aws::Bucket;
+use crate::{aws::Bucket, balancers};
+
+/// Whether a defect is switched on; never without the feature `planted-bugs`.
+macro_rules! planted {
+    ($settings:expr, $bug:ident) => {{
+        #[cfg(feature = "planted-bugs")]
+        let planted = $settings.planted == Some($crate::planted::Bug::$bug);
+        #[cfg(not(feature = "planted-bugs"))]
+        let planted = {
+            let _ = &$settings;
+            false
+        };
+        planted
+    }};
+}
+pub(crate) use planted;
 
 /// Settings of the core. They do not change while a process runs.
 #[derive(Debug, Clone)]
@@ -23,6 +38,9 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// At most so many targets in one group; nothing for no limit but that of AWS.
     pub most_targets: Option<usize>,
+    /// Whether only nodes with ready endpoints are targets of Services with `externalTrafficPolicy: Local`; otherwise
+    /// the load balancer's checks tell them apart.
+    pub local_nodes_only: bool,
     /// What is asked of a target group before targets are put into it.
     pub isolation: Isolation,
     /// Feature sets, each with permissions of its own.
@@ -31,6 +49,8 @@ pub struct Settings {
     pub roles: BTreeMap<Arc<str>, Role>,
     /// The environment variable of a container that holds its QUIC server id.
     pub quic_variable: String,
+    /// How load balancers are built.
+    pub load_balancers: balancers::Options,
     /// The defect that is switched on.
     #[cfg(feature = "planted-bugs")]
     pub planted: Option<crate::planted::Bug>,
@@ -45,10 +65,12 @@ impl Default for Settings {
             audit_period: Duration::from_mins(5),
             call_timeout: Duration::from_secs(5),
             most_targets: None,
+            local_nodes_only: false,
             isolation: Isolation::default(),
             features: FeatureSets::default(),
             roles: BTreeMap::new(),
             quic_variable: "AWS_LBC_QUIC_SERVER_ID".to_owned(),
+            load_balancers: balancers::Options::default(),
             #[cfg(feature = "planted-bugs")]
             planted: None,
         }

@@ -119,7 +119,7 @@ impl State {
         Report {
             leading: matches!(self.standing, Standing::Waiting(_) | Standing::Acting(_)),
             synced: self.cluster.is_complete(self.needs_nodes),
-            bindings: self.targets.report(&self.cluster),
+            bindings: self.targets.report(&self.cluster, self.now),
             queued: self.outbox.queued().map(|(lane, length)| (lane.cloned(), length)).collect(),
             budgets: self
                 .outbox

@@ -13,6 +13,7 @@ mod elb;
 mod exchange;
 mod fault;
 mod permissions;
+mod reader;
 mod session;
 mod settings;
 mod standing;
@@ -30,6 +31,7 @@ use self::{exchange::Exchange, session::Session, standing::Standing};
 pub use self::{
     exchange::{Observed, Observer},
     permissions::{Feature, Missing},
+    reader::Reader,
     settings::{Role, Settings},
     standing::Problem,
 };

@@ -2,16 +2,19 @@
 
 mod webhook_installed;
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, stream};
-use k8s_openapi::api::{admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Pod};
+use k8s_openapi::api::{
+    admissionregistration::v1::MutatingWebhookConfiguration,
+    core::v1::{Pod, Service},
+};
 use kube::{Api, ResourceExt as _, api::PostParams};
-use scenarios::{Scenario, eventually};
+use scenarios::{Scenario, eventually, run};
 use serde_json::{Value, json};
 
-use self::webhook_installed::{FAMILY, create, installed, pod, service};
+use self::webhook_installed::{FAMILY, LABELS, create, file, installed, pod, service};
 
 fn gates(pod: &Pod) -> Vec<String> {
     let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.clone()).unwrap_or_default();
@@ -129,9 +132,7 @@ async fn pods_get_their_gates_although_no_target_group_exists() -> Result<()> {
 
 #[tokio::test]
 async fn a_second_mutating_hook_and_reinvocation_change_nothing() -> Result<()> {
-    let labels =
-        [("elbv2.k8s.aws/pod-readiness-gate-inject", "enabled"), ("elbv2.k8s.aws/pod-drain-inject", "enabled")];
-    let lab = Scenario::begin("again", &labels).await?;
+    let lab = Scenario::begin("again", &LABELS).await?;
     installed().await?;
     // The same hooks once more under a name that comes later: each changes the pod, so that the others are asked again.
     let mutating: Api<MutatingWebhookConfiguration> = Api::all(lab.client.clone());
@@ -182,6 +183,8 @@ fn combinations() -> Vec<Value> {
         r#"{"postStart":{"exec":{"command":["true"]}}}"#,
         r#"{"preStop":{}}"#,
     ];
+    // The containers that are named for QUIC, and what each has in its environment.
+    let servers = [None, Some(("c0,c1,i", "null")), Some((" c1 ,,nobody", r#"[{"name":"A","value":"b"}]"#))];
     let sidecars = [None, Some((None, "null")), Some((Some("Always"), "null")), Some((Some("Always"), lifecycles[3]))];
     let graces = [None, Some(0), Some(1), Some(30), Some(-1)];
     let mut pods = Vec::new();
@@ -191,12 +194,17 @@ fn combinations() -> Vec<Value> {
                 for grace in graces {
                     for containers in 0..3 {
                         let name = format!("p{}", pods.len());
-                        let container =
-                            |index| json!({"name": format!("c{index}"), "image": "x", "lifecycle": hook(lifecycle)});
+                        // Each in turn: all of them with everything else would be three times as many pods.
+                        let server = servers[pods.len() % servers.len()];
+                        let env = hook(server.map_or("null", |(_, env)| env));
+                        let container = |index| json!({"name": format!("c{index}"), "image": "x", "lifecycle": hook(lifecycle), "env": env});
                         let mut pod = json!({
                             "metadata": {"name": name, "labels": {"app": "web"}},
                             "spec": {"containers": (0..containers).map(container).collect::<Vec<_>>(), "readinessGates": hook(gate)},
                         });
+                        if let Some((names, _)) = server {
+                            pod["metadata"]["annotations"] = json!({format!("{FAMILY}quic-enabled-containers"): names});
+                        }
                         if let Some((policy, lifecycle)) = sidecar {
                             let init = json!({"name": "i", "image": "x", "restartPolicy": policy, "lifecycle": hook(lifecycle)});
                             pod["spec"]["initContainers"] = json!([init]);
@@ -215,9 +223,7 @@ fn combinations() -> Vec<Value> {
 
 #[tokio::test]
 async fn the_api_server_accepts_a_pod_with_the_patch_exactly_when_it_accepts_it_without() -> Result<()> {
-    let labels =
-        [("elbv2.k8s.aws/pod-readiness-gate-inject", "enabled"), ("elbv2.k8s.aws/pod-drain-inject", "enabled")];
-    let with = Scenario::begin("with", &labels).await?;
+    let with = Scenario::begin("with", &LABELS).await?;
     let without = Scenario::begin("without", &[]).await?;
     installed().await?;
     let (stored, says) = create(&with.namespace, &service("web", &[]), false).await?;
@@ -254,12 +260,82 @@ async fn the_api_server_accepts_a_pod_with_the_patch_exactly_when_it_accepts_it_
         if plain != patched.is_some() {
             writeln!(problems, "accepted without: {plain}, with: {}: {pod}", patched.is_some())?;
         }
-        if patched.is_some_and(|pod| gates(&pod).iter().filter(|gate| gate.contains("elbv2")).count() != 2) {
+        let Some(patched) = patched else { continue };
+        if gates(&patched).iter().filter(|gate| gate.contains("elbv2")).count() != 2 {
             writeln!(problems, "without its gates: {pod}")?;
+        }
+        let named =
+            pod["metadata"]["annotations"][format!("{FAMILY}quic-enabled-containers")].as_str().unwrap_or_default();
+        for container in patched.spec.iter().flat_map(|spec| &spec.containers) {
+            let ids =
+                container.env.iter().flatten().filter(|variable| variable.name == "AWS_LBC_QUIC_SERVER_ID").count();
+            if ids != usize::from(named.contains(&container.name)) {
+                writeln!(problems, "{} has {ids} server ids: {pod}", container.name)?;
+            }
         }
     }
     ensure!(problems.is_empty(), "{problems}");
     ensure!(accepted > 500 && accepted < pods.len(), "{accepted} of {} are valid", pods.len());
     without.end().await?;
     with.end().await
+}
+
+#[tokio::test]
+async fn services_without_a_class_get_ours_where_that_is_wanted_and_others_are_left_alone() -> Result<()> {
+    let lab = Scenario::begin("class", &[]).await?;
+    installed().await?;
+    let services: Api<Service> = lab.api();
+    let tried = PostParams { dry_run: true, ..PostParams::default() };
+    let class_of = async |kind: &str, class: Option<&str>| -> Result<Option<String>> {
+        let spec =
+            json!({"type": kind, "loadBalancerClass": class, "selector": {"app": "web"}, "ports": [{"port": 80}]});
+        let service = serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec}))?;
+        Ok(services.create(&tried, &service).await?.spec.unwrap_or_default().load_balancer_class)
+    };
+    ensure!(class_of("LoadBalancer", None).await?.is_none(), "nobody asked for it yet");
+    let wanted = file("manifests/webhook-service-class.yaml");
+    run("kubectl", &["apply", "-f", &wanted], "").await?;
+    let seen = eventually("a class", || class_of("LoadBalancer", None)).await;
+    let others = async {
+        for (kind, class) in [("LoadBalancer", Some("example.com/other")), ("ClusterIP", None), ("NodePort", None)] {
+            let seen = class_of(kind, class).await?;
+            ensure!(seen.as_deref() == class, "{kind} of {class:?}: {seen:?}");
+        }
+        Ok(())
+    }
+    .await;
+    run("kubectl", &["delete", "-f", &wanted], "").await?;
+    ensure!(seen? == "service.k8s.aws/nlb");
+    others?;
+    lab.end().await
+}
+
+#[tokio::test]
+async fn the_account_of_the_webhook_may_list_and_watch_two_kinds_and_nothing_else() -> Result<()> {
+    installed().await?;
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": "sluice-system"}});
+    let account = "--as=system:serviceaccount:sluice-system:sluice-webhook";
+    let answer =
+        run("kubectl", &[account, "create", "--validate=false", "-f", "-", "-o", "json"], &review.to_string()).await?;
+    let answer: Value = serde_json::from_str(&answer)?;
+    ensure!(answer["status"]["incomplete"] == false, "{answer}");
+    let words = |rule: &Value, field: &str| -> Vec<String> {
+        rule[field].as_array().into_iter().flatten().filter_map(|word| Some(word.as_str()?.to_owned())).collect()
+    };
+    let mut may = BTreeSet::new();
+    for rule in answer["status"]["resourceRules"].as_array().into_iter().flatten() {
+        for resource in words(rule, "resources") {
+            // What everybody may: to ask who it is and what it may.
+            if !resource.starts_with("selfsubject") {
+                may.extend(words(rule, "verbs").into_iter().map(|verb| format!("{verb} {resource}")));
+            }
+        }
+    }
+    let expected =
+        ["list services", "list targetgroupbindings", "watch services", "watch targetgroupbindings"].map(str::to_owned);
+    ensure!(may == BTreeSet::from(expected), "{may:?}");
+    // And to see which versions there are.
+    let urls = answer["status"]["nonResourceRules"].as_array().into_iter().flatten();
+    ensure!(urls.flat_map(|rule| words(rule, "verbs")).all(|verb| verb == "get"), "{answer}");
+    Ok(())
 }

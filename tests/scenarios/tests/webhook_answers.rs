@@ -34,7 +34,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use self::webhook_installed::{FAMILY, create, installed, pod, service};
+use self::webhook_installed::{FAMILY, LABELS, create, installed, pod, service};
 
 /// What the API server does with a pod.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,7 +50,7 @@ use Pods::{Created, Refused};
 const ANSWERS: [(&str, Pods); 14] = [
     ("right", Created),
     // Those that refuse: ours must never be like them.
-    ("patch-of-a-list-that-is-not-there", Refused("doesn't exist")),
+    ("patch-of-a-list-that-is-not-there", Refused("doc is missing path")),
     ("patch-to-an-invalid-pod", Refused("Invalid value")),
     ("denied", Refused("denied the request")),
     // Those that count as a failure, so that the failure policy decides.
@@ -203,7 +203,6 @@ fn provocations() -> Vec<(&'static str, Value)> {
     let quic = format!("{FAMILY}quic-enabled-containers");
     let special = |what: &'static str, change: &dyn Fn(&mut Value)| {
         let mut pod = pod("tried");
-        pod["metadata"]["annotations"] = json!({ quic.clone(): "server" });
         change(&mut pod);
         (what, pod)
     };
@@ -248,12 +247,7 @@ fn provocations() -> Vec<(&'static str, Value)> {
 
 #[tokio::test]
 async fn our_webhook_gives_none_of_the_answers_that_refuse_a_pod() -> Result<()> {
-    let labels = [
-        ("elbv2.k8s.aws/pod-readiness-gate-inject", "enabled"),
-        ("elbv2.k8s.aws/pod-drain-inject", "enabled"),
-        ("elbv2.k8s.aws/quic-server-id-inject", "enabled"),
-    ];
-    let (lab, plain) = (Scenario::begin("provoked", &labels).await?, Scenario::begin("unasked", &[]).await?);
+    let (lab, plain) = (Scenario::begin("provoked", &LABELS).await?, Scenario::begin("unasked", &[]).await?);
     installed().await?;
     let longest = [("pod-drain", "3600"), ("schema", "x")];
     let binding = json!({

@@ -12,18 +12,20 @@ use kube::{
     api::{ListParams, PostParams},
 };
 use scenarios::{Scenario, eventually, run};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     sync::{Mutex, MutexGuard, watch},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use self::webhook_installed::{create, installed, pod, service};
+use self::webhook_installed::{FAMILY, LABELS, create, installed, pod, service, told};
 
 const OURS: &[&str] = &["-n", "sluice-system"];
-/// How long a pod may take that waits for a hook of 2 seconds, and for a machine that is busy.
-const BLACK_HOLE: Duration = Duration::from_secs(6);
+/// How long the API server waits for a hook on pods.
+const POD_TIMEOUT: Duration = Duration::from_secs(2);
+/// What a machine that is busy may add: less than another hook would.
+const BUSY: Duration = Duration::from_millis(1900);
 
 /// The webhook, for one test at a time.
 async fn alone() -> Result<MutexGuard<'static, ()>> {
@@ -126,17 +128,16 @@ async fn a_certificate_that_cert_manager_renews_is_served_without_a_failed_revie
 }
 
 #[tokio::test]
-async fn with_no_replica_everything_is_created() -> Result<()> {
+async fn with_no_replica_everything_is_created_at_once_and_can_be_edited_later() -> Result<()> {
     let _alone = alone().await?;
-    let labels =
-        [("elbv2.k8s.aws/pod-readiness-gate-inject", "enabled"), ("elbv2.k8s.aws/pod-drain-inject", "enabled")];
-    let lab = Scenario::begin("gone", &labels).await?;
+    let lab = Scenario::begin("gone", &LABELS).await?;
     ours(&["scale", "deployment/sluice-webhook", "--replicas=0"]).await?;
     ours(&["wait", "pod", "-l", "app.kubernetes.io/name=sluice-webhook", "--for=delete", "--timeout=60s"]).await?;
     let result = everything_is_created(&lab).await;
     ours(&["scale", "deployment/sluice-webhook", "--replicas=2"]).await?;
     rolled_out().await?;
     result?;
+    what_was_stored_can_be_edited(&lab).await?;
     lab.end().await
 }
 
@@ -155,11 +156,48 @@ async fn everything_is_created(lab: &Scenario) -> Result<()> {
             },
         },
     });
-    for object in [pod("single"), plain, deployment, service("broken", &[("scheme", "public")])] {
-        let (stored, says) = timeout(BLACK_HOLE, create(&lab.namespace, &object, false)).await??;
-        ensure!(stored, "{says}");
+    let broken = service("broken", &[("scheme", "public")]);
+    for (path, object) in
+        [("pods", pod("single")), ("services", plain), ("services", broken), ("deployments", deployment)]
+    {
+        let group = if path == "deployments" { "apis/apps/v1" } else { "api/v1" };
+        let request = kube::core::Request::new(format!("/{group}/namespaces/{}/{path}", lab.namespace))
+            .create(&PostParams::default(), object.to_string().into_bytes())?;
+        // Not even one of the hooks is waited for.
+        timeout(POD_TIMEOUT, lab.client.request::<Value>(request)).await.with_context(|| path.to_owned())??;
     }
     lab.ready_pods("app=web", 3).await.map(drop)
+}
+
+/// A Service with a mistake that was stored while nobody looked.
+async fn what_was_stored_can_be_edited(lab: &Scenario) -> Result<()> {
+    eventually("reviews again", || async {
+        let (_, says) = create(&lab.namespace, &service("other", &[("scheme", "public")]), true).await?;
+        Ok(says.contains("denied the request").then_some(()))
+    })
+    .await?;
+    let (scheme, target_type) = (format!("{FAMILY}scheme"), format!("{FAMILY}nlb-target-type"));
+    let port = r#"[{"op": "replace", "path": "/spec/ports/0/targetPort", "value": 8081}]"#;
+    let annotate = |key: &str, value: &str| {
+        vec!["annotate".into(), "service/broken".into(), "--overwrite".into(), format!("{key}={value}")]
+    };
+    let patch = ["patch", "service/broken", "--type=json", "-p", port].map(str::to_owned).to_vec();
+    // What is done to it, whether that is stored, and what is said.
+    let edits = [
+        (annotate("example.com/note", "x"), true, ["Warning: ", &scheme, "public"]),
+        (patch, true, ["Warning: ", &scheme, "public"]),
+        (annotate(&target_type, "pod"), false, ["denied the request", "has 1 violation:", &target_type]),
+        (annotate(&scheme, "external"), false, ["denied the request", &scheme, "external"]),
+        (annotate(&scheme, "internal"), true, [""; 3]),
+        (annotate(&scheme, "public"), false, ["denied the request", &scheme, "public"]),
+    ];
+    for (edit, expected, words) in edits {
+        let edit: Vec<_> = ["-n", &lab.namespace].into_iter().chain(edit.iter().map(String::as_str)).collect();
+        let (stored, says) = told(&edit, "").await?;
+        ensure!(stored == expected, "{edit:?}: stored: {stored}: {says}");
+        ensure!(words.iter().all(|word| says.contains(word)), "{edit:?}: {words:?} in {says}");
+    }
+    Ok(())
 }
 
 /// The processes of the replicas, by the address that they listen on.
@@ -180,29 +218,43 @@ async fn processes(lab: &Scenario) -> Result<Vec<String>> {
 }
 
 #[tokio::test]
-async fn when_replicas_hang_a_pod_waits_for_the_timeout_of_its_label_and_is_created() -> Result<()> {
+async fn when_replicas_hang_a_pod_waits_for_the_timeout_of_each_of_its_labels_and_is_created() -> Result<()> {
     let _alone = alone().await?;
-    let labelled = Scenario::begin("hung", &[("elbv2.k8s.aws/pod-readiness-gate-inject", "enabled")]).await?;
-    let plain = Scenario::begin("hung-plain", &[]).await?;
-    let pids = processes(&labelled).await?;
+    let mut labs = Vec::new();
+    for labels in 0..=LABELS.len() {
+        labs.push(Scenario::begin("hung", &LABELS[..labels]).await?);
+    }
+    let pids = processes(&labs[0]).await?;
     ensure!(pids.len() == 2, "two processes: {pids:?}");
     let signal = async |name: &str| -> Result<()> {
         let arguments: Vec<_> = std::iter::once(name).chain(pids.iter().map(String::as_str)).collect();
         run("kill", &arguments, "").await.map(drop)
     };
+    // Replicas that hang are asked for no longer than their probes take to notice. This one is as if they never did.
+    let unready_too = async |asked: bool| {
+        let patch = format!(r#"{{"spec": {{"publishNotReadyAddresses": {asked}}}}}"#);
+        ours(&["patch", "service", "sluice-webhook", "--type=merge", "-p", &patch]).await
+    };
+    unready_too(true).await?;
     signal("-STOP").await?;
     let created = async {
-        // Where no label asks for it, nobody is asked.
-        let (stored, says) = timeout(Duration::from_secs(2), create(&plain.namespace, &pod("plain"), false)).await??;
-        ensure!(stored, "{says}");
-        let (stored, says) = timeout(BLACK_HOLE, create(&labelled.namespace, &pod("waits"), false)).await??;
-        ensure!(stored, "{says}");
+        for (lab, labels) in labs.iter().zip(0..) {
+            let api: Api<Pod> = lab.api();
+            let (single, start) = (serde_json::from_value(pod("single"))?, Instant::now());
+            api.create(&PostParams::default(), &single).await.with_context(|| format!("{labels} labels"))?;
+            let (took, hooks) = (start.elapsed(), POD_TIMEOUT * labels);
+            ensure!(took >= hooks, "with {labels} labels nobody was asked: {took:?}");
+            ensure!(took < hooks + BUSY, "with {labels} labels it took {took:?}");
+        }
         Ok(())
     }
     .await;
     signal("-CONT").await?;
+    unready_too(false).await?;
     rolled_out().await?;
     created?;
-    plain.end().await?;
-    labelled.end().await
+    for lab in labs {
+        lab.end().await?;
+    }
+    Ok(())
 }

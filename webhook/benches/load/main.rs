@@ -12,6 +12,7 @@
 )]
 
 #[path = "../../tests/process/api.rs"]
+#[expect(dead_code, reason = "tests of the process ask what it used")]
 mod api;
 #[path = "../../tests/server/client.rs"]
 #[expect(dead_code, reason = "tests of the server need more of it")]
@@ -20,6 +21,7 @@ mod hostile;
 #[path = "../../tests/server/kubelet.rs"]
 mod kubelet;
 #[path = "../../tests/process/webhook.rs"]
+#[expect(dead_code, reason = "tests of the process ask what it used")]
 mod webhook;
 
 use std::time::{Duration, Instant};

@@ -4,7 +4,13 @@
 //! asked for and shows changes that are made afterwards: none, because nothing changes here, so it stays silent until the
 //! client goes. A kind that it does not know is 404. Everything is plain HTTP without authentication.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use daemon::http::{Limits, Plain, Shutdown, serve};
 use http::{Request, Response, StatusCode};
@@ -21,8 +27,12 @@ use tokio_util::sync::CancellationToken;
 pub struct Api {
     /// Where it listens.
     pub address: SocketAddr,
+    asked: Asked,
     _task: JoinSet<()>,
 }
+
+/// Method, path and query of what was asked.
+type Asked = Arc<Mutex<BTreeSet<String>>>;
 
 /// A body that never ends.
 struct Silence;
@@ -69,7 +79,11 @@ impl Api {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of the loopback device");
         let address = listener.local_addr().expect("it has an address");
         let objects = Arc::new((services, bindings));
+        let asked = Asked::default();
+        let heard = Arc::clone(&asked);
         let service = service_fn(move |request: Request<_>| {
+            let question = format!("{} {}", request.method(), request.uri());
+            heard.lock().unwrap_or_else(PoisonError::into_inner).insert(question);
             let response = answer(&request, &objects.0, objects.1.as_deref());
             async move { Ok::<_, Infallible>(response) }
         });
@@ -78,7 +92,21 @@ impl Api {
             let shutdown = Shutdown { stop: CancellationToken::new(), linger: Duration::ZERO };
             let Ok(()) = serve(listener, Plain, service, Limits::default(), shutdown).await;
         });
-        Self { address, _task: task }
+        Self { address, asked, _task: task }
+    }
+
+    /// What it was asked so far, as permissions say it: verb and kind.
+    pub fn used(&self) -> BTreeSet<String> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let verb = |question: &str| match question.split_once(' ') {
+            Some(("GET", uri)) => {
+                let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+                let verb = if query.contains("watch=true") { "watch" } else { "list" };
+                format!("{verb} {}", path.rsplit('/').next().unwrap_or_default())
+            }
+            _ => question.to_owned(),
+        };
+        asked.iter().map(|question| verb(question)).collect()
     }
 
     /// What a kubeconfig for it says.

@@ -9,9 +9,10 @@ mod client;
 mod kubelet;
 mod webhook;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use http::{StatusCode, header::CONNECTION};
+use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use self::{api::Api, webhook::Webhook};
@@ -31,6 +32,38 @@ async fn a_cluster_without_the_definition_of_bindings_is_served() {
     let (_, metrics) = webhook.ask("/metrics").await.unwrap();
     assert!(metrics.contains("sluice_webhook_certificate_not_after_timestamp_seconds 2208988800"), "{metrics}");
     webhook.connect().await.unwrap().review().await.unwrap();
+}
+
+/// What the manifest grants, as verb and kind.
+fn granted() -> BTreeSet<String> {
+    let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/webhook.yaml")).unwrap();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&manifest).unwrap();
+    let words = |words: &Value| -> Vec<String> { serde_json::from_value(words.clone()).unwrap() };
+    let roles = documents.iter().filter(|document| document["rules"].is_array());
+    let rules = roles.flat_map(|role| role["rules"].as_array().unwrap());
+    rules
+        .flat_map(|rule| {
+            let verbs = words(&rule["verbs"]);
+            words(&rule["resources"])
+                .into_iter()
+                .flat_map(move |kind| verbs.clone().into_iter().map(move |verb| format!("{verb} {kind}")))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_the_manifest_grants_is_what_is_used() {
+    let webhook = Webhook::start("permissions", Api::start(vec![], Some(vec![])).await, &[]);
+    webhook.ready(true).await;
+    webhook.connect().await.unwrap().review().await.unwrap();
+    // Watches begin when lists are complete, a moment after the webhook is ready.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    while webhook.api.used() != granted() {
+        ticks.tick().await;
+        assert!(Instant::now() < deadline, "granted {:?}, used {:?}", granted(), webhook.api.used());
+    }
+    assert_eq!(granted().len(), 4);
 }
 
 #[tokio::test]

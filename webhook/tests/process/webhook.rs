@@ -35,7 +35,8 @@ pub struct Webhook {
     /// The process.
     pub child: Child,
     _volume: Volume,
-    _api: Api,
+    /// Whom it asks.
+    pub api: Api,
 }
 
 /// An address that was free a moment ago.
@@ -62,7 +63,7 @@ impl Webhook {
             .kill_on_drop(true)
             .spawn()
             .expect("the webhook starts");
-        Self { reviews, admin, authority, child, _volume: volume, _api: api }
+        Self { reviews, admin, authority, child, _volume: volume, api }
     }
 
     /// One answer of the admin port.

@@ -172,7 +172,7 @@ impl Desired {
         }
         let mut managed_groups = Vec::new();
         if let SecurityGroups::Managed { group_name, ingress, tags, .. } = &mode {
-            let rules = security_groups::managed_rules(ingress, inputs.environment.rules_per_security_group);
+            let rules = security_groups::managed_rules(ingress, inputs.environment.options.rules_per_security_group);
             managed_groups.push(SecurityGroup {
                 group_id: managed.unwrap_or(security_groups::MANAGED).to_owned(),
                 group_name: group_name.clone(),

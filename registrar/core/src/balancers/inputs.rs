@@ -17,20 +17,27 @@ use nlb::{
     targetgroupbinding::TargetGroupBindingSpec,
 };
 
-use super::managed::ManagedFields;
+use super::{managed::ManagedFields, observed::Observed};
 use crate::{
-    aws::Arn,
+    aws::{Arn, LoadBalancer},
     cluster::{Key, Uid},
 };
 
 /// What holds for every Service of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Environment {
     /// What the model depends on; admission reads the same.
-    pub settings: ModelSettings,
+    pub settings: Arc<ModelSettings>,
     /// The VPC of the cluster; empty where none is known, offline.
     pub vpc_id: String,
-    /// A security group of the operator that takes the place of the shared one (`--backend-security-group`).
+    /// What the operator has chosen besides.
+    pub options: Options,
+}
+
+/// Choices of the operator that only who builds load balancers needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// A security group that takes the place of the shared one (`--backend-security-group`).
     pub backend_security_group: Option<String>,
     /// Rules at the targets name each port, instead of one range from the lowest to the highest
     /// (`--disable-restricted-sg-rules`).
@@ -46,11 +53,9 @@ pub struct Environment {
     pub rules_per_security_group: usize,
 }
 
-impl Default for Environment {
+impl Default for Options {
     fn default() -> Self {
         Self {
-            settings: ModelSettings::default(),
-            vpc_id: String::new(),
             backend_security_group: None,
             exact_endpoint_rules: false,
             endpoint_group_tags: BTreeMap::new(),
@@ -171,6 +176,22 @@ impl Inputs {
             }
         }
         wanted
+    }
+
+    /// Where the Service does not say the scheme, that of the load balancer that it has holds.
+    pub fn follow_existing(&mut self, service: &Service, observed: &Observed) {
+        if self.spec.scheme_given {
+            return;
+        }
+        let ours = |found: &&LoadBalancer| observed.tags.get(&found.arn).is_some_and(|tags| self.owns(tags));
+        let existing = observed.load_balancers.values().flatten().find(ours).and_then(|found| match &*found.scheme {
+            "internal" => Some(Scheme::Internal),
+            "internet-facing" => Some(Scheme::InternetFacing),
+            _ => None,
+        });
+        if let Some(scheme) = existing.filter(|scheme| *scheme != self.spec.scheme) {
+            self.spec = Arc::new(service::read_existing(service, self.settings(), Some(scheme)).spec);
+        }
     }
 
     /// The fields that may have to go back to their defaults.

@@ -14,6 +14,7 @@
 //! that they belong to the Service.
 
 mod desired;
+pub mod endpoint_rules;
 mod inputs;
 pub mod managed;
 mod network;
@@ -30,11 +31,12 @@ use std::fmt;
 use serde::Serialize;
 
 pub use desired::{Binding, Desired, LoadBalancer, SecurityGroup, TargetGroup};
-pub use inputs::{Backend, Environment, Inputs, Intent, KnownBinding, backends};
+pub use inputs::{Backend, Environment, Inputs, Intent, KnownBinding, Options, backends};
 pub use managed::ManagedFields;
 pub use network::Network;
-pub use observed::{Observed, Tags, fold};
+pub use observed::{Observed, Tags, fold, is_answer};
 pub use plan::{Plan, plan};
+pub use security_groups::needs_shared;
 pub use step::{Change, Operation, Resource, Step, Verb, Wait};
 pub use subnets::role_tag;
 pub use survey::{hostname, next_reads};

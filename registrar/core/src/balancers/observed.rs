@@ -108,6 +108,22 @@ pub fn fold(observed: &mut Observed, call: &Call, result: &Result<Reply, Fault>)
     }
 }
 
+/// Whether a fault tells what was asked, as a reply does: that something is not there, or that it has gone already.
+pub fn is_answer(call: &Call, fault: &Fault) -> bool {
+    match call {
+        Call::DescribeLoadBalancers(LoadBalancerQuery::Name(_)) => fault.is("LoadBalancerNotFound"),
+        Call::DescribeTargetGroups(TargetGroupQuery::Name(_) | TargetGroupQuery::Arns(_))
+        | Call::DescribeTargetHealth { .. } => fault.is("TargetGroupNotFound"),
+        _ if call.is_read() => !Network::is_not_of(call) && fault.code().is_some_and(is_about_the_question),
+        _ => is_gone(call, fault),
+    }
+}
+
+/// Whether a refusal of EC2 is about what was asked for, and not about who asked.
+fn is_about_the_question(code: &str) -> bool {
+    code.starts_with("Invalid")
+}
+
 /// Whether a deletion was refused because there is nothing to delete.
 pub(crate) fn is_gone(call: &Call, fault: &Fault) -> bool {
     match call {
@@ -201,7 +217,9 @@ fn unreadable(observed: &mut Observed, call: &Call, fault: &Fault) {
             Fault::Refused(refusal) if refusal.code.ends_with("NotFound") && Network::is_not_of(call) => {
                 observed.forget();
             }
-            Fault::Refused(refusal) => observed.network.learn(call, Err(refusal)),
+            Fault::Refused(refusal) if is_about_the_question(&refusal.code) => {
+                observed.network.learn(call, Err(refusal));
+            }
             _ => {}
         },
     }

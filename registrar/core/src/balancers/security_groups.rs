@@ -203,7 +203,7 @@ pub(crate) fn networking(
         security_group: Some(SecurityGroup { group_id: from.to_owned() }),
         ..NetworkingPeer::default()
     };
-    let ports = if inputs.environment.exact_endpoint_rules {
+    let ports = if inputs.environment.options.exact_endpoint_rules {
         let mut ports = vec![NetworkingPort { protocol: Some(NetworkingProtocol::Tcp), port: None }];
         if group.protocol.has_udp() {
             ports.push(NetworkingPort { protocol: Some(NetworkingProtocol::Udp), port: None });

@@ -141,7 +141,7 @@ fn discovered(inputs: &Inputs, scheme: Scheme, network: &Network) -> Result<Vec<
     let mut candidates = by_role.to_vec();
     if candidates.is_empty() {
         let all = network.subnets(&every(vpc))?.unwrap_or_default();
-        if inputs.environment.subnet_discovery_by_reachability {
+        if inputs.environment.options.subnet_discovery_by_reachability {
             let public = public_subnets(all, network.route_tables(vpc)?);
             let wanted = scheme == Scheme::InternetFacing;
             candidates = all.iter().filter(|subnet| public.contains(&subnet.id) == wanted).cloned().collect();
@@ -190,7 +190,7 @@ fn every(vpc: &str) -> Call {
 fn excluded(inputs: &Inputs, subnet: &Subnet, ordinary: bool, locales: &BTreeMap<String, String>) -> Option<String> {
     let own = format!("{CLUSTER_TAG}{}", inputs.settings().cluster_name);
     let others: Vec<&str> = subnet.tags.keys().filter_map(|key| key.strip_prefix(CLUSTER_TAG)).collect();
-    if inputs.environment.subnets_cluster_tag_check && !others.is_empty() && !subnet.tags.contains_key(&own) {
+    if inputs.environment.options.subnets_cluster_tag_check && !others.is_empty() && !subnet.tags.contains_key(&own) {
         return Some(format!("belongs to other clusters ({}), and has no tag {own}", others.join(", ")));
     }
     if subnet.free_addresses < ADDRESSES {

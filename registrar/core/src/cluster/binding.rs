@@ -8,7 +8,7 @@ use nlb::{
     targetgroupbinding::{TargetGroupBinding, TargetGroupBindingSpec, TargetGroupBindingStatus},
 };
 
-use super::{Key, Meta};
+use super::{Key, Meta, created};
 
 /// A binding.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,8 @@ pub struct BindingRecord {
     pub generation: i64,
     /// Whether our finalizer is on it.
     pub has_finalizer: bool,
+    /// Creation, seconds since the Unix epoch; said in messages, never decided by.
+    pub created: i64,
     /// Its spec.
     pub spec: Arc<TargetGroupBindingSpec>,
     /// The Service whose model it is of, by its stack labels; nothing for one that a user made.
@@ -41,6 +43,7 @@ impl BindingRecord {
         let [namespace, name] = STACK_LABELS;
         let stack = label(namespace).zip(label(name)).map(|(namespace, name)| Key::new(namespace, name));
         Some(Self {
+            created: created(&binding.metadata),
             generation: binding.metadata.generation.unwrap_or_default(),
             has_finalizer: binding.metadata.finalizers.iter().flatten().any(|name| name == BINDING_FINALIZER),
             spec: Arc::new(binding.spec.clone()),

@@ -144,6 +144,13 @@ impl PodRecord {
     }
 }
 
+impl GateRecord {
+    /// Whether it is open, and by health: then it has no reason.
+    pub fn is_open_by_health(&self) -> bool {
+        self.condition.as_ref().is_some_and(|gate| gate.status == GateStatus::True && gate.reason.is_empty())
+    }
+}
+
 impl GateCondition {
     fn of(condition: &PodCondition) -> Self {
         Self {

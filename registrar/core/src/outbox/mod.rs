@@ -214,6 +214,11 @@ impl<T> Outbox<T> {
         self.lead = lead;
     }
 
+    /// The last id that was given out: what is sent later has a larger one.
+    pub fn last(&self) -> EffectId {
+        EffectId(self.last)
+    }
+
     /// How many wait, by account and bucket; requests to the API server have none.
     pub fn queued(&self) -> impl Iterator<Item = (Option<&(Account, Bucket)>, usize)> {
         let lanes = self.lanes.iter().map(|(key, lane)| (Some(key), lane.queue.len()));

@@ -11,7 +11,15 @@ use tokio::{io::AsyncWriteExt as _, process::Command, sync::OnceCell};
 
 pub(crate) const FAMILY: &str = "service.beta.kubernetes.io/aws-load-balancer-";
 
-fn file(path: &str) -> String {
+/// The labels of namespaces whose pods are changed, one for each hook.
+pub(crate) const LABELS: [(&str, &str); 3] = [
+    ("elbv2.k8s.aws/pod-readiness-gate-inject", "enabled"),
+    ("elbv2.k8s.aws/pod-drain-inject", "enabled"),
+    ("elbv2.k8s.aws/quic-server-id-inject", "enabled"),
+];
+
+/// A file of the project.
+pub(crate) fn file(path: &str) -> String {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path).display().to_string()
 }
 
@@ -25,6 +33,11 @@ async fn install() -> Result<()> {
     run("kubectl", &["apply", "--server-side", "-f", &file("manifests/crds/targetgroupbindings.yaml")], "").await?;
     run("kubectl", &["apply", "-f", &file("manifests/webhook.yaml")], "").await?;
     run("kubectl", &["apply", "-f", &file("certs/cert-manager.yaml")], "").await?;
+    asked().await
+}
+
+/// Waits until the webhook runs and API servers ask it.
+pub(crate) async fn asked() -> Result<()> {
     run("kubectl", &["-n", "sluice-system", "rollout", "status", "deployment/sluice-webhook", "--timeout=120s"], "")
         .await?;
     let client = Client::try_default().await?;
@@ -48,10 +61,12 @@ async fn install() -> Result<()> {
 
 /// Creates an object with kubectl: whether it was accepted, and everything that kubectl said.
 pub(crate) async fn create(namespace: &str, object: &Value, dry_run: bool) -> Result<(bool, String)> {
-    let mut arguments = vec!["-n", namespace, "create", "-f", "-"];
-    if dry_run {
-        arguments.push("--dry-run=server");
-    }
+    let how: &[&str] = if dry_run { &["--dry-run=server"] } else { &[] };
+    told(&[&["-n", namespace, "create", "-f", "-"], how].concat(), &object.to_string()).await
+}
+
+/// Runs kubectl: whether it succeeded, and everything that it complained about.
+pub(crate) async fn told(arguments: &[&str], input: &str) -> Result<(bool, String)> {
     let mut child = Command::new("kubectl")
         .args(arguments)
         .stdin(Stdio::piped())
@@ -60,7 +75,7 @@ pub(crate) async fn create(namespace: &str, object: &Value, dry_run: bool) -> Re
         .kill_on_drop(true)
         .spawn()
         .context("start kubectl")?;
-    child.stdin.take().context("its input")?.write_all(object.to_string().as_bytes()).await?;
+    child.stdin.take().context("its input")?.write_all(input.as_bytes()).await?;
     let output = child.wait_with_output().await?;
     Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
@@ -89,7 +104,11 @@ pub(crate) fn service(name: &str, annotations: &[(&str, &str)]) -> Value {
 pub(crate) fn pod(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": "web"}},
+        "metadata": {
+            "name": name, "labels": {"app": "web"},
+            // Which one of the hooks wants to see.
+            "annotations": {format!("{FAMILY}quic-enabled-containers"): "server"},
+        },
         "spec": {
             "terminationGracePeriodSeconds": 10,
             "containers": [{"name": "server", "image": "echoserver", "ports": [{"containerPort": 8080}]}],

@@ -9,10 +9,7 @@ use std::{
 
 use aws_model::{Model, Settings, control::Counts, settings::Profile};
 use k8s_openapi::api::core::v1::Service;
-use nlb::{
-    service,
-    settings::{ModelSettings, Scheme},
-};
+use nlb::{service, settings::ModelSettings};
 use registrar_core::{
     aws::{Arn, Call, Fault, Reply, Target},
     balancers::{
@@ -83,7 +80,7 @@ impl Bench {
         let mut bench = Self {
             model: Model::new(&world, Settings::profile(profile), seed),
             now: Duration::ZERO,
-            environment: Environment { settings, vpc_id: VPC.to_owned(), ..Environment::default() },
+            environment: Environment { settings: Arc::new(settings), vpc_id: VPC.to_owned(), ..Environment::default() },
             service: serde_saphyr::from_str(manifest).expect("a Service"),
             intent: Intent::Keep,
             shared: None,
@@ -163,16 +160,11 @@ impl Bench {
 
     pub(crate) fn inputs(&self) -> Inputs {
         let settings = &self.environment.settings;
-        let read = |scheme| service::read_existing(&self.service, settings, scheme).spec;
-        let mut spec = read(None);
-        let known = self.observed.load_balancers.values().flatten().next();
-        if let Some(found) = known.filter(|_| !spec.scheme_given) {
-            spec = read(Some(if found.scheme == "internal" { Scheme::Internal } else { Scheme::InternetFacing }));
-        }
+        let spec = service::read(&self.service, settings).spec;
         let backends = balancers::backends(&self.service, &spec, settings, |name| {
             self.others.iter().find(|other| other.metadata.name.as_deref() == Some(name)).cloned()
         });
-        Inputs {
+        let mut inputs = Inputs {
             environment: Arc::new(self.environment.clone()),
             service: self.key(),
             uid: Uid(self.service.metadata.uid.as_deref().unwrap_or_default().into()),
@@ -186,7 +178,9 @@ impl Bench {
             recorded: ManagedFields::read(self.annotation.as_deref()),
             remembered: self.remembered.clone(),
             settled: self.settled.clone(),
-        }
+        };
+        inputs.follow_existing(&self.service, &self.observed);
+        inputs
     }
 
     /// What is planned, once everything has been read. Panics if a call for that is refused.

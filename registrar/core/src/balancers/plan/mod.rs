@@ -12,6 +12,8 @@ mod removal;
 mod retiring;
 mod security_group;
 
+pub(in crate::balancers) use security_group::without;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;

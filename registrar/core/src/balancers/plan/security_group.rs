@@ -26,7 +26,7 @@ impl Planner<'_> {
         }
         let missing: Vec<Permission> = without(&wanted.ip_permissions, present);
         let excess: Vec<Permission> = without(present, &wanted.ip_permissions);
-        let most = self.inputs.environment.rules_per_security_group;
+        let most = self.inputs.environment.options.rules_per_security_group;
         let group_id = wanted.group_id.clone();
         let authorize = (!missing.is_empty())
             .then(|| Call::AuthorizeSecurityGroupIngress { group_id: group_id.clone(), permissions: missing.clone() });

@@ -1,0 +1,1 @@
+//! Histories that break each rule.
