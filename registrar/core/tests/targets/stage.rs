@@ -85,8 +85,10 @@ pub struct Stage {
 impl Stage {
     pub fn new(settings: &Settings) -> Self {
         let group = Group { target_type: "ip", ..Group::default() };
+        let mut settings = settings.clone();
+        settings.features.load_balancers = false;
         Self {
-            state: State::new(settings),
+            state: State::new(&settings),
             now: seconds(1),
             revision: 10,
             pods: BTreeMap::new(),
