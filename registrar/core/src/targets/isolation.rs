@@ -91,6 +91,8 @@ impl Binding {
             Isolation::Warn => desk.settings.audit_period,
             Isolation::Enforce if planted!(desk.settings, StaleTags) => Duration::MAX,
             Isolation::Enforce if self.authority.refusals == 1 => Duration::from_secs(5),
+            // Somebody waits for the tag.
+            Isolation::Enforce if self.authority.refusals > 0 => Duration::from_secs(15),
             Isolation::Enforce => REFRESHED,
         };
         let due = self.authority.said.map_or(Duration::ZERO, |(_, at)| at.saturating_add(period));

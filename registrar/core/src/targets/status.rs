@@ -26,7 +26,7 @@ use crate::{
 /// Between two writes of one status.
 const SPACING: Duration = Duration::from_secs(1);
 /// For how long something that happened is still said.
-const RECENT: Duration = Duration::from_mins(1);
+const RECENT: Duration = Duration::from_secs(20);
 
 /// A condition: type, status, reason, message.
 type Said = (&'static str, bool, &'static str, String);
