@@ -1,12 +1,12 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit pure binaries tests programs clients conformance lifecycle scenarios lab shell bench clean
+.PHONY: help demo test check unit pure binaries tests programs deny image soak render clients conformance lifecycle scenarios lab shell bench clean
 SHELL := /bin/sh
 
 # One selection of packages for all builds: with another one cargo would build the dependencies with other features again.
 CARGO_TEST := cargo test --workspace --quiet
 LAB := target/debug/lab
-IN_LAB := $(LAB) exec --image shell=/bin/sh --image review-server=target/debug/review-server --
+IN_LAB := $(LAB) exec --without registrar --image shell=/bin/sh --image review-server=target/debug/review-server --
 STAGE := .ci/stage
 # The aws CLI, boto3 and moto, installed by `make clients`.
 VENV := $(CURDIR)/target/venv
@@ -23,6 +23,7 @@ demo: binaries clients ## play the story: real commands on a real control plane,
 test: ## every check, with the time of each stage
 	@rm -f target/stages
 	@$(STAGE) check $(MAKE) --no-print-directory check
+	@$(STAGE) deny $(MAKE) --no-print-directory deny
 	@$(STAGE) build $(MAKE) --no-print-directory binaries tests
 	@$(STAGE) unit $(MAKE) --no-print-directory unit
 	@$(STAGE) pure $(MAKE) --no-print-directory pure
@@ -37,6 +38,9 @@ test: ## every check, with the time of each stage
 check: ## formatting and lints
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --test '*' --quiet -- -D warnings
+
+deny: ## licences, sources and advisories of all dependencies, by deny.toml
+	@.ci/deny
 
 unit: ## tests that need nothing but Rust
 	@$(CARGO_TEST)
@@ -60,6 +64,13 @@ tests:
 programs: binaries ## find or build the programs of the control plane
 	@$(LAB) build
 
+HELM := $$($(LAB) build | sed -n 's/^helm\t//p')
+render: programs ## write manifests/install.yaml from the chart
+	@{ echo "# Rendered from manifests/chart by \`make render\`. Before it is applied: put the name of the cluster where it says"; \
+		echo "# YOUR-CLUSTER-NAME, and the registry of your images before theirs. cert-manager must be installed."; \
+		"$(HELM)" template sluice manifests/chart --namespace sluice-system \
+			--set clusterName=YOUR-CLUSTER-NAME,namespace.create=true; } >manifests/install.yaml
+
 clients: ## install the AWS clients that judge the emulator, the aws CLI among them
 	@tests/aws/conformance/venv >/dev/null
 
@@ -73,6 +84,8 @@ scenarios: binaries tests ## what must hold in the lab, tried in the lab
 	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test pods --test processes --test webhook --test webhook_answers --test webhook_outages
 	@$(LAB) exec --without webhook,cert-manager,aws --image sluice-webhook=target/debug/webhook -- \
 		$(CARGO_TEST) --offline --test bindings --test webhook_local_ca
+	@$(LAB) exec --without webhook,registrar --image sluice-webhook=target/debug/webhook \
+		--image sluice-registrar=target/debug/registrar -- $(CARGO_TEST) --offline --test chart
 
 lab: export CMD := $(CMD)
 lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get nodes -o wide'
@@ -83,6 +96,21 @@ shell: binaries clients ## a shell in a new lab, with the aws CLI
 
 bench: ## what a listener of the emulator carries, in a release build
 	@cargo run --release --quiet -p aws-emulator --example dataplane_bench
+
+image: ## images sluice-webhook and sluice-registrar, with podman or docker
+	@for engine in podman docker; do \
+		if $$engine info >/dev/null 2>&1; then \
+			for program in webhook registrar; do \
+				$$engine build --target $$program --tag sluice-$$program . || exit 1; \
+			done; \
+			exit 0; \
+		fi; \
+	done; \
+	echo "neither podman nor docker runs here: no image was built" >&2; exit 1
+
+soak: ## what takes long: release builds compared, and run where there is nothing else
+	@$(STAGE) reproducible .ci/reproducible target/static
+	@$(STAGE) empty-root .ci/empty-root target/static
 
 clean: ## remove what was built here (the lab's programs stay in the user's cache)
 	@cargo clean

@@ -75,6 +75,22 @@ pub enum Action {
     Kubernetes(Request),
 }
 
+impl Action {
+    /// Whether it changes nothing, so that it needs no leadership.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Self::Aws { call, .. } => call.is_read(),
+            Self::Kubernetes(request) => matches!(
+                request,
+                Request::GetPod { .. }
+                    | Request::GetBinding { .. }
+                    | Request::ListEndpoints { .. }
+                    | Request::GetLedger { .. }
+            ),
+        }
+    }
+}
+
 /// A request to the API server. Every write to an object that may be replaced carries its UID.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each field is what its name says")]
@@ -83,9 +99,13 @@ pub enum Request {
     GetPod { pod: Key },
     /// Read a Service's endpoint slices and the pods they name, from storage and not from a cache.
     ListEndpoints { service: Key },
+    /// Whether a binding is there, read from storage and not from a cache: [`crate::event::Answer::Done`] or
+    /// [`crate::event::Denial::NotFound`].
+    GetBinding { binding: Key },
     /// Set the condition of a readiness gate. `lastTransitionTime` is the shell's, and moves when `moves` says so.
     PatchGate { pod: Key, uid: Uid, condition_type: String, condition: GateCondition, moves: bool },
-    /// Write the status of a binding.
+    /// Write the status of a binding. A condition whose `lastTransitionTime` is the Unix epoch has moved: the shell puts
+    /// its clock there.
     PatchBindingStatus { binding: Key, uid: Uid, status: Box<TargetGroupBindingStatus> },
     /// Fill fields of a binding's spec that are absent (target type, address type, VPC, ARN, protocol).
     ResolveBinding { binding: Key, uid: Uid, spec: Box<TargetGroupBindingSpec> },

@@ -9,11 +9,22 @@
 #![allow(clippy::doc_markdown, reason = "names of AWS operations and Kubernetes kinds are the vocabulary here")]
 
 pub mod aws;
+pub mod balancers;
 pub mod cluster;
 pub mod effect;
 pub mod event;
+pub mod outbox;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
+pub mod services;
+pub mod settings;
 mod state;
+pub mod targets;
 
 pub use effect::Effect;
 pub use event::Event;
-pub use state::State;
+pub use settings::Settings;
+pub use state::{Report, State};
+
+/// The outbox of this core: its turns are those of bindings.
+pub type Outbox = outbox::Outbox<targets::Turn>;

@@ -34,7 +34,7 @@ pub enum Command {
     /// Open an interactive shell inside a new lab
     Shell(Options),
     /// Play the story of the README inside a new lab: real commands, and a table of what was expected and seen
-    Demo(Options),
+    Demo(Demo),
     /// Find or build every program of the control plane and print where each is
     Build,
     /// The half of the lab that runs inside its namespaces.
@@ -57,6 +57,17 @@ pub struct Exec {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// `lab demo`
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// How the lab is made.
+    #[command(flatten)]
+    pub options: Options,
+    /// Write report.json and report.html into this directory
+    #[arg(long, value_name = "DIR", default_value = "target/demo")]
+    pub report: PathBuf,
 }
 
 /// What the outer half tells the inner one.
@@ -128,6 +139,8 @@ pub enum Part {
     Aws,
     /// Sluice's webhook; it is left out with the nodes or cert-manager, which it needs.
     Webhook,
+    /// Sluice's registrar; it is left out with the nodes or AWS, which it needs.
+    Registrar,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -92,7 +92,7 @@ pub fn run(inside: &Inside) -> Result<ExitCode, Error> {
     let (options, activity) = match cli.command {
         cli::Command::Exec(exec) => (exec.options, Activity::Command(exec.command)),
         cli::Command::Shell(options) => (options, Activity::Shell),
-        cli::Command::Demo(options) => (options, Activity::Demo),
+        cli::Command::Demo(demo) => (demo.options, Activity::Demo { report: demo.report }),
         other => return Err(Error::Handover(format!("{other:?}"))),
     };
     let world = read_world(&options)?;
@@ -125,7 +125,7 @@ fn read_world(options: &Options) -> Result<World, Error> {
 enum Activity {
     Command(Vec<OsString>),
     Shell,
-    Demo,
+    Demo { report: PathBuf },
 }
 
 struct Lab {
@@ -153,8 +153,10 @@ impl Lab {
         if self.options.with(Part::CertManager) {
             addons::install_cert_manager(&self.assets, &environment).await?;
         }
-        if addons::has_webhook(&self.options) {
-            addons::install_webhook(&self.assets, &environment, &control.client).await?;
+        // The story installs Sluice itself, for all to see.
+        if !(matches!(activity, Activity::Demo { .. }) && demo::whole()) {
+            let Self { assets, world, options } = &self;
+            addons::install_sluice(assets, &environment, &control.client, world, options, state).await?;
         }
         let nodes = if self.options.with(Part::Node) { self.world.instances.len() } else { 0 };
         ready::wait(&control.client, nodes).await?;
@@ -165,9 +167,39 @@ impl Lab {
                 ended?;
                 Ok(ExitCode::FAILURE)
             }
-            code = act(activity, &environment, addons::has_webhook(&self.options)) => {
+            code = self.act(activity, &environment, &control) => {
                 stop.cancel();
                 code
+            }
+        }
+    }
+
+    async fn act(
+        &self,
+        activity: Activity,
+        environment: &BTreeMap<String, OsString>,
+        control: &ControlPlane,
+    ) -> Result<ExitCode, Error> {
+        match activity {
+            Activity::Command(command) => execute(&command, environment).await,
+            Activity::Demo { report } => {
+                let (client, scale) = (control.client.clone(), self.options.time_scale);
+                let setting = demo::Setting { directory: story()?, environment, client, scale, report: &report };
+                // Process 1 is not ended by signals that it does not handle.
+                let failed = |source| Error::Command { command: "the story".to_owned(), source };
+                let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+                let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+                tokio::select! {
+                    code = demo::play(setting) => Ok(code),
+                    _ = terminate.recv() => Ok(told(Signal::TERM)),
+                    _ = interrupt.recv() => Ok(told(Signal::INT)),
+                }
+            }
+            Activity::Shell => {
+                story()?;
+                println!("{}", include_str!("greeting.txt"));
+                let shell = std::env::var_os("SHELL").unwrap_or_else(|| OsString::from("/bin/sh"));
+                execute(&[shell], environment).await
             }
         }
     }
@@ -200,34 +232,27 @@ impl Lab {
             let link = bin.join(name);
             symlink(path, &link).map_err(|e| Error::File("link", link.clone(), e))?;
         }
+        // The load generator, if it was built beside this program.
+        if let Some(load) = std::env::current_exe().ok().map(|own| own.with_file_name("load")).filter(|p| p.is_file()) {
+            let link = bin.join("load");
+            symlink(load, &link).map_err(|e| Error::File("link", link.clone(), e))?;
+        }
         let mut path = bin.into_os_string();
         if let Some(rest) = std::env::var_os("PATH") {
             path.push(":");
             path.push(rest);
         }
-        Ok([("KUBECONFIG".to_owned(), control.kubeconfig.clone().into_os_string()), ("PATH".to_owned(), path)].into())
+        let environment = [
+            ("KUBECONFIG", control.kubeconfig.clone().into_os_string()),
+            ("PATH", path),
+            ("SLUICE_LAB_CLIENTS", self.world.clients.to_string().into()),
+        ];
+        Ok(environment.map(|(name, value)| (name.to_owned(), value)).into())
     }
 }
 
 fn story() -> Result<PathBuf, Error> {
     demo::write_files().map_err(|e| Error::File("write the story to", PathBuf::from(network::STATE), e))
-}
-
-async fn act(
-    activity: Activity,
-    environment: &BTreeMap<String, OsString>,
-    with_webhook: bool,
-) -> Result<ExitCode, Error> {
-    match activity {
-        Activity::Command(command) => execute(&command, environment).await,
-        Activity::Demo => Ok(demo::play(&story()?, environment, with_webhook).await),
-        Activity::Shell => {
-            story()?;
-            println!("{}", include_str!("greeting.txt"));
-            let shell = std::env::var_os("SHELL").unwrap_or_else(|| OsString::from("/bin/sh"));
-            execute(&[shell], environment).await
-        }
-    }
 }
 
 /// Runs a command on this terminal. The first signal that reaches the lab is passed on to it; it has ten seconds then.
@@ -252,8 +277,13 @@ async fn execute(command: &[OsString], environment: &BTreeMap<String, OsString>)
     }
     match timeout(GRACE, child.wait()).await {
         Ok(status) => status.map(exit_code).map_err(failed),
-        Err(_) => Ok(ExitCode::from(128 + u8::try_from(told.as_raw()).unwrap_or_default())),
+        Err(_) => Ok(self::told(told)),
     }
+}
+
+/// The status of what a signal ended.
+fn told(signal: Signal) -> ExitCode {
+    ExitCode::from(128 + u8::try_from(signal.as_raw()).unwrap_or_default())
 }
 
 /// The command's own status; 128 and the signal's number where a signal ended it, as shells have it.

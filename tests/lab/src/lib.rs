@@ -5,6 +5,7 @@
 mod addons;
 mod assets;
 mod aws;
+mod chart;
 mod cli;
 mod controlplane;
 mod demo;
@@ -20,7 +21,7 @@ use std::{convert::Infallible, ffi::OsString, process::ExitCode};
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, Exec};
+use crate::cli::{Cli, Command, Demo, Exec};
 
 /// What the lab logs unless `SLUICE_LAB_LOG_FILTER` says otherwise. The client of the API tells the same as its errors do.
 const LOG_FILTER: &str = "warn,kube_client=off,kube_runtime=off";
@@ -67,7 +68,7 @@ pub fn run() -> Result<ExitCode, Error> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Exec(Exec { options, .. }) | Command::Shell(options) | Command::Demo(options) => {
+        Command::Exec(Exec { options, .. }) | Command::Demo(Demo { options, .. }) | Command::Shell(options) => {
             inside::check(&options)?;
             let privilege = prerequisites::check()?;
             let assets = assets::ensure()?;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::{Arn, Target};
 
 /// A call. Each variant is one operation of ELBv2 or EC2; lists that AWS pages are followed by the port, except where a
@@ -265,17 +267,22 @@ pub struct CreateLoadBalancer {
 }
 
 /// A subnet with the addresses in it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct SubnetMapping {
     /// The subnet.
     pub subnet_id: String,
     /// An Elastic IP address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub allocation_id: Option<String>,
     /// A private address of the subnet.
+    #[serde(rename = "PrivateIPv4Address", skip_serializing_if = "Option::is_none")]
     pub private_ipv4_address: Option<String>,
     /// An IPv6 address of the subnet.
+    #[serde(rename = "IPv6Address", skip_serializing_if = "Option::is_none")]
     pub ipv6_address: Option<String>,
     /// `auto_assigned` or a /80.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source_nat_ipv6_prefix: Option<String>,
 }
 
@@ -391,7 +398,8 @@ pub struct Filter {
 }
 
 /// A rule of a security group, with one source.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Permission {
     /// `tcp`, `udp`, `icmp`, `icmpv6` or `-1`.
     pub ip_protocol: String,
@@ -400,20 +408,26 @@ pub struct Permission {
     /// Last port, or ICMP code.
     pub to_port: Option<i32>,
     /// From where.
+    #[serde(flatten)]
     pub source: Source,
     /// What the rule says it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
 
 /// From where a rule lets in.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Source {
     /// An IPv4 range.
+    #[serde(rename = "CidrIp")]
     Ipv4(String),
     /// An IPv6 range.
+    #[serde(rename = "CidrIpv6")]
     Ipv6(String),
     /// A prefix list.
+    #[serde(rename = "PrefixListId")]
     PrefixList(String),
     /// A security group.
+    #[serde(rename = "GroupId")]
     Group(String),
 }

@@ -100,7 +100,7 @@ async fn create(stage: &mut Stage) -> bool {
 }
 
 /// Address -> state of every target.
-async fn states(stage: &Stage, shown: bool) -> BTreeMap<String, String> {
+async fn states(stage: &mut Stage, shown: bool) -> BTreeMap<String, String> {
     let command = "aws elbv2 describe-target-health --target-group-arn $TG --query \
         'TargetHealthDescriptions[].[Target.Id,TargetHealth.State,TargetHealth.Reason]' --output text";
     let text = if shown { stage.run(command).await } else { stage.ask(command).await };
@@ -109,7 +109,10 @@ async fn states(stage: &Stage, shown: bool) -> BTreeMap<String, String> {
 }
 
 /// Shows the targets until they are as wanted.
-async fn states_until(stage: &Stage, wanted: impl Fn(&BTreeMap<String, String>) -> bool) -> BTreeMap<String, String> {
+async fn states_until(
+    stage: &mut Stage,
+    wanted: impl Fn(&BTreeMap<String, String>) -> bool,
+) -> BTreeMap<String, String> {
     let deadline = Stage::deadline();
     loop {
         let states = states(stage, false).await;
@@ -135,7 +138,7 @@ async fn register(stage: &mut Stage, pods: &[&Pod]) {
 }
 
 /// Sends requests by the load balancer's name, a connection each; returns how often each pod answered.
-async fn requests(stage: &Stage) -> BTreeMap<String, usize> {
+async fn requests(stage: &mut Stage) -> BTreeMap<String, usize> {
     let command =
         format!("for i in $(seq {REQUESTS}); do curl -s --max-time 5 http://$NAME/ | head -n 1; done | sort | uniq -c");
     let text = stage.run(&command).await;

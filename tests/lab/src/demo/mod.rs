@@ -1,14 +1,32 @@
 //! The story: real commands, echoed as one would type them, and a table of what was expected and seen.
 
+mod admission;
 mod aws;
+mod installation;
+mod outages;
+mod picture;
 mod pods;
+mod removal;
+mod report;
+mod rollout;
+mod service;
 mod stage;
+mod timeline;
 mod webhook;
 
-use std::{collections::BTreeMap, ffi::OsString, fs, io, path::Path, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use self::stage::Stage;
-use crate::network;
+use kube::Client;
+
+use self::{rollout::Studio, stage::Stage};
+use crate::{network, scale::Scale};
 
 /// The story's files, by name.
 const FILES: &[(&str, &str)] = &[
@@ -16,8 +34,12 @@ const FILES: &[(&str, &str)] = &[
     ("gated.yaml", include_str!("../../stories/gated.yaml")),
     ("certificate.yaml", include_str!("../../stories/certificate.yaml")),
     ("broken.yaml", include_str!("../../stories/broken.yaml")),
+    ("values.yaml", include_str!("../../stories/values.yaml")),
     ("echo-service-nlb.yaml", include_str!("../../stories/echo-service-nlb.yaml")),
 ];
+
+/// Sluice's chart.
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/chart");
 
 /// Writes the story's files into the lab's own file system, where the demo runs and a reader can try them by hand.
 pub fn write_files() -> io::Result<std::path::PathBuf> {
@@ -26,18 +48,59 @@ pub fn write_files() -> io::Result<std::path::PathBuf> {
     for (name, text) in FILES {
         fs::write(directory.join(name), text)?;
     }
+    symlink(CHART, directory.join("chart"))?;
     Ok(directory)
 }
 
-/// Plays the story. Success only if everything was seen as expected.
-pub async fn play(directory: &Path, environment: &BTreeMap<String, OsString>, with_webhook: bool) -> ExitCode {
-    let mut stage = Stage::new(directory, environment);
-    pods::play(&mut stage).await;
-    if environment.contains_key("AWS_ENDPOINT_URL") {
-        aws::play(&mut stage).await;
+/// Where the story is played.
+pub struct Setting<'a> {
+    /// Directory of its files.
+    pub directory: PathBuf,
+    /// What its commands see.
+    pub environment: &'a BTreeMap<String, OsString>,
+    /// The cluster.
+    pub client: Client,
+    /// How much faster the lab's clocks run.
+    pub scale: Scale,
+    /// Where the report goes.
+    pub report: &'a Path,
+}
+
+/// Whether the story is played whole, which installs Sluice itself: not before the registrar makes load balancers.
+pub fn whole() -> bool {
+    std::env::var_os("SLUICE_WHOLE_STORY").is_some()
+}
+
+/// Plays the story and leaves a report. Success only if everything was seen as expected.
+pub async fn play(setting: Setting<'_>) -> ExitCode {
+    let mut stage = Stage::new(&setting.directory, setting.environment);
+    let installed = stage.ask("kubectl -n sluice-system get deployments -o name").await;
+    if whole() {
+        let studio = Studio { client: setting.client, scale: setting.scale };
+        installation::play(&mut stage).await;
+        service::play(&mut stage, &studio).await;
+        rollout::play(&mut stage, &studio).await;
+        admission::play(&mut stage).await;
+        outages::play(&mut stage, &studio).await;
+        removal::play(&mut stage).await;
+    } else {
+        pods::play(&mut stage).await;
+        if setting.environment.contains_key("AWS_ENDPOINT_URL") {
+            aws::play(&mut stage).await;
+        }
+        if installed.contains("sluice-webhook") {
+            admission::play(&mut stage).await;
+            webhook::play(&mut stage).await;
+        }
     }
-    if with_webhook {
-        webhook::play(&mut stage).await;
+    let story = stage.finish();
+    println!("\n{}", story.table());
+    match story.write(setting.report) {
+        Ok(()) => println!("report: {}", setting.report.join("report.html").display()),
+        Err(error) => {
+            eprintln!("lab: {error}");
+            return ExitCode::FAILURE;
+        }
     }
-    stage.finish()
+    if story.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -3,24 +3,17 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    path::PathBuf,
-    process::{ExitCode, Stdio},
+    path::{Path, PathBuf},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use tokio::{process::Command, time::timeout};
 
+use super::report::{Rollout, Step, Story};
+
 /// How long one command may take. They wait for conditions themselves.
 const LIMIT: Duration = Duration::from_mins(2);
-
-/// One line of the table at the end.
-struct Scene {
-    title: String,
-    expected: String,
-    seen: String,
-    good: bool,
-    took: Duration,
-}
 
 /// A point in time.
 pub struct Deadline(Instant);
@@ -36,31 +29,44 @@ impl Deadline {
 pub struct Stage {
     directory: PathBuf,
     environment: BTreeMap<String, OsString>,
-    scenes: Vec<Scene>,
+    story: Story,
+    scene: Scene,
+}
+
+/// What is being played.
+struct Scene {
+    about: String,
+    commands: Vec<String>,
     began: Instant,
+}
+
+impl Scene {
+    fn new(about: &str) -> Self {
+        Self { about: about.to_owned(), commands: Vec::new(), began: Instant::now() }
+    }
 }
 
 impl Stage {
     /// A stage whose commands run in `directory`.
-    pub fn new(directory: &std::path::Path, environment: &BTreeMap<String, OsString>) -> Self {
+    pub fn new(directory: &Path, environment: &BTreeMap<String, OsString>) -> Self {
         Self {
             directory: directory.to_owned(),
             environment: environment.clone(),
-            scenes: Vec::new(),
-            began: Instant::now(),
+            story: Story::default(),
+            scene: Scene::new(""),
         }
     }
 
     /// Begins a scene with what it is about.
     pub fn scene(&mut self, about: &str) {
-        self.began = Instant::now();
+        self.scene = Scene::new(about);
         println!("\n# {about}");
     }
 
     /// Runs a shell command, shows it with everything it prints, and returns its output. One that fails or hangs shows
     /// what it said, and its output is what there was.
-    pub async fn run(&self, command: &str) -> String {
-        println!("$ {command}");
+    pub async fn run(&mut self, command: &str) -> String {
+        self.echo(command);
         let output = self.ask(command).await;
         print!("{output}");
         if !output.is_empty() && !output.ends_with('\n') {
@@ -69,23 +75,27 @@ impl Stage {
         output
     }
 
+    /// Runs a shell command that shows itself what it does, as it does it.
+    pub async fn follow(&mut self, command: &str) {
+        self.echo(command);
+        let mut run = self.shell(command);
+        // It ends in good time, or never; either way its own words have been shown.
+        match timeout(LIMIT, run.status()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(e)) => println!("sh: {e}"),
+            Err(_) => println!("no end within {} s", LIMIT.as_secs()),
+        }
+    }
+
     /// Sets a variable for the commands that follow, and shows it.
     pub fn keep(&mut self, name: &str, value: &str) {
-        println!("$ {name}='{value}'");
+        self.echo(&format!("{name}='{value}'"));
         self.environment.insert(name.to_owned(), value.into());
     }
 
     /// Runs a shell command without showing it.
     pub async fn ask(&self, command: &str) -> String {
-        let run = Command::new("sh")
-            .args(["-c", command])
-            .current_dir(&self.directory)
-            .envs(&self.environment)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .output();
-        match timeout(LIMIT, run).await {
+        match timeout(LIMIT, self.shell(command).output()).await {
             Ok(Ok(output)) => {
                 String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
             }
@@ -110,24 +120,54 @@ impl Stage {
         Deadline(Instant::now() + LIMIT)
     }
 
-    /// Ends a scene: what should have been seen and what was.
-    pub fn expect(&mut self, title: &str, expected: &str, seen: impl Into<String>, good: bool) {
-        let (expected, seen) = (expected.to_owned(), seen.into());
-        self.scenes.push(Scene { title: title.to_owned(), expected, seen, good, took: self.began.elapsed() });
+    /// A file that a command of the story wrote.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
-    /// Prints the table. Success only if there were scenes and all were good.
-    pub fn finish(self) -> ExitCode {
-        let width = |text: fn(&Scene) -> &str| self.scenes.iter().map(|s| text(s).chars().count()).max().unwrap_or(0);
-        let (title, expected, seen) = (width(|s| &s.title), width(|s| &s.expected), width(|s| &s.seen));
-        println!("\n     {:title$}  {:expected$}  {:seen$}  time", "step", "expected", "seen");
-        for s in &self.scenes {
-            let mark = if s.good { " ok " } else { "FAIL" };
-            let took = s.took.as_secs_f64();
-            println!("{mark} {:title$}  {:expected$}  {:seen$}  {took:.1} s", s.title, s.expected, s.seen);
-        }
-        let bad = self.scenes.iter().filter(|s| !s.good).count();
-        println!("\n{} of {} steps as expected", self.scenes.len() - bad, self.scenes.len());
-        if bad == 0 && !self.scenes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    /// A variable of the commands; empty if there is none.
+    pub fn variable(&self, name: &str) -> &str {
+        self.environment.get(name).and_then(|value| value.to_str()).unwrap_or_default()
+    }
+
+    /// Keeps a rollout for the report.
+    pub fn keep_rollout(&mut self, rollout: Rollout) {
+        self.story.rollouts.push(rollout);
+    }
+
+    /// Ends a scene: what should have been seen and what was. More of the same scene may follow.
+    pub fn expect(&mut self, title: &str, expected: &str, seen: impl Into<String>, good: bool) {
+        let about = self.scene.about.clone();
+        let scene = std::mem::replace(&mut self.scene, Scene::new(&about));
+        self.story.steps.push(Step {
+            title: title.to_owned(),
+            about,
+            commands: scene.commands,
+            expected: expected.to_owned(),
+            seen: seen.into(),
+            good,
+            seconds: scene.began.elapsed().as_secs_f64(),
+        });
+    }
+
+    /// The story as it was played.
+    pub fn finish(self) -> Story {
+        self.story
+    }
+
+    fn echo(&mut self, command: &str) {
+        println!("$ {command}");
+        self.scene.commands.push(command.to_owned());
+    }
+
+    fn shell(&self, command: &str) -> Command {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", command])
+            .current_dir(&self.directory)
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        shell
     }
 }

@@ -1,0 +1,537 @@
+//! One Service: reads, plans, carries out one step, and plans again with what the reply said.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::Service;
+use nlb::{
+    service::{self, LoadBalancerSpec, Ownership, ownership},
+    tags::SERVICE_FINALIZER,
+};
+
+use super::{
+    Promise, View,
+    fault::{Failure, explain},
+    status::{Said, Status},
+};
+use crate::{
+    aws::{Arn, Call, Fault, Reply},
+    balancers::{
+        self, Desired, Inputs, Intent, KnownBinding, ManagedFields, Observed, Operation, Plan, Problem, Step, Wait,
+        managed::ANNOTATION,
+    },
+    cluster::{Key, ServiceRecord, Uid},
+    effect::{Priority, Request},
+    event::{Answer, Denial, Outcome},
+};
+
+/// Building that makes no progress for this long keeps no gate closed.
+const STALLED: Duration = Duration::from_mins(5);
+/// Whatever is waited for, it is looked at again after this.
+const LONGEST: Duration = Duration::from_mins(1);
+/// What was read is old after this, when the Service changes.
+const STALE: Duration = Duration::from_secs(30);
+/// New connections reach a target group no more when no listener has referred to it for this long.
+const SETTLED: Duration = Duration::from_mins(2);
+
+/// What is to be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Send {
+    Aws(Call, Priority),
+    Kubernetes(Request),
+}
+
+/// What to send, and why.
+#[derive(Debug)]
+pub(super) struct Act {
+    pub(super) send: Send,
+    pub(super) because: String,
+}
+
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(super) struct Machine {
+    uid: Uid,
+    observed: Observed,
+    /// When the last complete look at AWS began.
+    read_at: Option<Duration>,
+    remembered: ManagedFields,
+    /// Nothing can be there yet: no finalizer, record or hostname was found on the Service when it was first seen.
+    fresh: bool,
+    finalized: bool,
+    /// Since when groups have been out of use.
+    settling: BTreeMap<Arn, Duration>,
+    sent: Option<Send>,
+    pub(super) due_at: Duration,
+    attempt: u32,
+    failure: Option<Failure>,
+    progressed_at: Duration,
+    audit_at: Duration,
+    auditing: bool,
+    /// What was wanted when everything was last in place.
+    settled_on: Option<(Arc<LoadBalancerSpec>, Intent)>,
+    /// Whether every listener that is wanted has been there.
+    built: bool,
+    pub(super) status: Status,
+    /// Its load balancer is to go.
+    leaving: bool,
+    /// Names of the bindings that are wanted, and whether the load balancer needs the shared security group.
+    pub(super) groups: Vec<Key>,
+    pub(super) needs_shared: bool,
+    /// Whether it may have it, or come to have it.
+    pub(super) may_use_shared: bool,
+    polls: u32,
+    /// What the API server was told last, and until when its coming back by a watch is waited for.
+    told: Option<(Request, Duration)>,
+}
+
+impl Machine {
+    /// A machine for a Service that is ours or bears our finalizer.
+    pub(super) fn new(record: &ServiceRecord, now: Duration) -> Self {
+        let object = record.object.as_deref();
+        let finalized = object.is_some_and(has_finalizer);
+        let untouched = object.is_some_and(|object| {
+            !has_finalizer(object) && annotation(object).is_none() && super::status::hostname_of(object).is_none()
+        });
+        Self {
+            uid: record.meta.uid.clone(),
+            observed: Observed::default(),
+            read_at: None,
+            remembered: ManagedFields::default(),
+            fresh: untouched,
+            finalized,
+            settling: BTreeMap::new(),
+            sent: None,
+            due_at: now,
+            attempt: 0,
+            failure: None,
+            progressed_at: now,
+            audit_at: Duration::MAX,
+            auditing: false,
+            settled_on: None,
+            built: false,
+            status: Status::default(),
+            leaving: false,
+            groups: Vec::new(),
+            needs_shared: false,
+            may_use_shared: true,
+            polls: 0,
+            told: None,
+        }
+    }
+
+    pub(super) fn uid(&self) -> &Uid {
+        &self.uid
+    }
+
+    /// What is known of bindings of the Service that are not there. Once everything has been built they come again.
+    pub(super) fn promise(&self, now: Duration) -> Option<Promise> {
+        if self.leaving {
+            return None;
+        }
+        Some(match self.status.wanted.as_ref().and_then(|said| said.blocked.as_ref()) {
+            _ if self.built => Promise::Building,
+            Some(problem) => Promise::Failed(problem.to_string()),
+            None if now >= self.progressed_at + STALLED => {
+                Promise::Stalled("building the load balancer has made no progress for 5 minutes".to_owned())
+            }
+            None => Promise::Building,
+        })
+    }
+
+    /// When [`Self::promise`] changes, if nothing happens.
+    pub(super) fn promise_at(&self, now: Duration) -> Option<Duration> {
+        let at = self.progressed_at + STALLED;
+        (!self.built && at > now).then_some(at)
+    }
+
+    /// What to send next, if anything. When it is to be asked again is in `due_at`.
+    pub(super) fn advance(&mut self, record: &ServiceRecord, view: &mut View, now: Duration) -> Option<Act> {
+        self.due_at = Duration::MAX;
+        if self.sent.is_some() {
+            return None;
+        }
+        let object = Arc::clone(record.object.as_ref()?);
+        let act = self.next(record, &object, view, now)?;
+        if let (Send::Kubernetes(request), Some((told, until))) = (&act.send, &self.told)
+            && request == told
+            && now < *until
+        {
+            self.due_at = *until;
+            return None;
+        }
+        self.sent = Some(act.send.clone());
+        Some(act)
+    }
+
+    fn next(&mut self, record: &ServiceRecord, object: &Service, view: &mut View, now: Duration) -> Option<Act> {
+        let settings = Arc::clone(&view.environment.settings);
+        let ours = ownership::of(object, &settings) == Ownership::Ours;
+        let intent = if ours { Intent::Keep } else { Intent::Remove };
+        let reading = service::read(object, &settings);
+        self.leaving = !ours;
+        if !self.built {
+            let groups = reading.spec.target_groups.iter();
+            self.groups = groups.map(|group| Key::new(&record.meta.key.namespace, &group.name)).collect();
+        }
+        if intent == Intent::Keep {
+            if let Err(violations) = reading.accepted() {
+                let said: Vec<String> = violations.iter().map(ToString::to_string).collect();
+                let problem = Problem::new("Invalid", said.join("; "), "");
+                // Nothing is changed on the word of a Service that cannot be right.
+                self.needs_shared = false;
+                self.say_blocked(problem);
+                return self.speak(record, object);
+            }
+            if !self.finalized && !has_finalizer(object) {
+                let request = Request::SetServiceFinalizer {
+                    service: record.meta.key.clone(),
+                    uid: self.uid.clone(),
+                    present: true,
+                };
+                return act(Send::Kubernetes(request), "everything that is made is to be removed with the Service");
+            }
+        }
+        if view.environment.vpc_id.is_empty() {
+            let message = "the VPC of the cluster is not known".to_owned();
+            self.say_blocked(Problem::new("VpcUnknown", message, "set --aws-vpc-id"));
+            return self.speak(record, object);
+        }
+        let inputs = self.inputs(record, object, intent, reading.spec, view);
+        self.refresh(&inputs, view, now);
+        if let Some(spoken) = self.failure_says().and_then(|()| self.speak(record, object)) {
+            return Some(spoken);
+        }
+        std::mem::swap(&mut self.observed.network, view.network);
+        let reads = balancers::next_reads(&inputs, &self.observed);
+        let planned = reads.is_empty().then(|| {
+            let desired = Desired::of(&inputs, &self.observed);
+            self.needs_shared = ours && desired.needs_shared_group();
+            self.may_use_shared = self.needs_shared || !ours;
+            let bindings = desired.bindings.iter();
+            self.groups = bindings.map(|binding| Key::new(&binding.namespace, &binding.name)).collect();
+            let plan = balancers::plan(&desired, &inputs, &self.observed);
+            (plan, balancers::hostname(&inputs, &self.observed))
+        });
+        std::mem::swap(&mut self.observed.network, view.network);
+        if let Some(read) = reads.into_iter().next() {
+            let priority = if self.auditing { Priority::Drift } else { Priority::LoadBalancers };
+            return act(Send::Aws(read, priority), "to know what is there");
+        }
+        let (plan, hostname) = planned?;
+        if self.needs_shared && view.shared_group.is_none() {
+            // It is being looked for, or made.
+            if let Some(problem) = view.shared_problem.clone() {
+                self.say_blocked(problem);
+            }
+            self.due_at = now + LONGEST;
+            return self.speak(record, object);
+        }
+        self.auditing = false;
+        if intent == Intent::Remove && plan.is_empty() {
+            return self.leave(record, object);
+        }
+        self.conclude(&inputs, &plan, hostname, view);
+        if let Some(spoken) = self.speak(record, object) {
+            return Some(spoken);
+        }
+        let Some(step) = plan.steps.first() else {
+            self.rest(&inputs, &plan, view, now);
+            return None;
+        };
+        self.due_at = now + LONGEST;
+        self.take(step, now)
+    }
+
+    /// Carries the first step of a plan out.
+    fn take(&mut self, step: &Step, now: Duration) -> Option<Act> {
+        let send = match &step.operation {
+            Operation::Aws(call) => Send::Aws(call.clone(), Priority::LoadBalancers),
+            Operation::Kubernetes(request) => Send::Kubernetes(request.clone()),
+            Operation::Wait(wait) => {
+                self.wait(wait, now);
+                return None;
+            }
+        };
+        step.ready.then(|| Act { send, because: step.to_string().replace('\n', ";") })
+    }
+
+    /// Looks anew at AWS where what is known is too old to act on.
+    fn refresh(&mut self, inputs: &Inputs, view: &mut View, now: Duration) {
+        let is_old = |at: Option<Duration>| at.is_none_or(|at| now >= at + STALE);
+        let changed =
+            self.settled_on.as_ref().is_some_and(|(spec, intent)| *intent != inputs.intent || **spec != *inputs.spec);
+        if changed {
+            self.settled_on = None;
+            self.progressed_at = now;
+            if is_old(self.read_at) {
+                self.observed.forget();
+                view.network.forget();
+                self.read_at = None;
+            }
+        }
+        if now >= self.audit_at {
+            self.auditing = true;
+            self.audit_at = Duration::MAX;
+            self.observed.forget();
+            self.read_at = None;
+        }
+        self.read_at.get_or_insert(now);
+    }
+
+    fn inputs(
+        &self,
+        record: &ServiceRecord,
+        object: &Service,
+        intent: Intent,
+        spec: LoadBalancerSpec,
+        view: &View,
+    ) -> Inputs {
+        let settings = &view.environment.settings;
+        let key = &record.meta.key;
+        let backends = balancers::backends(object, &spec, settings, |name| {
+            view.cluster.services.get(&Key::new(&key.namespace, name)).map(super::backend)
+        });
+        let bindings = view.bindings_of(key).map(|binding| KnownBinding {
+            key: binding.meta.key.clone(),
+            uid: binding.meta.uid.clone(),
+            deleting: binding.meta.deleting,
+            spec: Arc::clone(&binding.spec),
+        });
+        let settled = self.settling.iter().filter(|(_, since)| view.now >= **since + SETTLED);
+        let mut inputs = Inputs {
+            environment: Arc::clone(view.environment),
+            service: key.clone(),
+            uid: self.uid.clone(),
+            intent,
+            spec: Arc::new(spec),
+            fresh: self.fresh,
+            hostname: super::status::hostname_of(object).map(str::to_owned),
+            backend_group: view.shared_group.clone(),
+            bindings: bindings.collect(),
+            backends,
+            recorded: ManagedFields::read(annotation(object)),
+            remembered: self.remembered.clone(),
+            settled: settled.map(|(arn, _)| arn.clone()).collect(),
+        };
+        inputs.follow_existing(object, &self.observed);
+        inputs
+    }
+
+    /// What a plan, made when everything had been read, says of how things are.
+    fn conclude(&mut self, inputs: &Inputs, plan: &Plan, hostname: Option<String>, view: &View) {
+        let creates = plan.steps.iter().any(|step| {
+            matches!(
+                &step.operation,
+                Operation::Aws(Call::CreateLoadBalancer(_) | Call::CreateListener(_) | Call::CreateTargetGroup(_))
+            )
+        });
+        self.built |= !creates && plan.problems.is_empty() && inputs.intent == Intent::Keep;
+        let state =
+            self.observed.load_balancers.values().flatten().map(|found| (found.name.as_str(), found.state.as_str()));
+        let provisioning = state.clone().find(|(_, state)| *state == "provisioning").map(|(name, _)| name.to_owned());
+        let failed = state.clone().find(|(_, state)| *state == "failed").map(|(name, _)| name.to_owned());
+        let mut blocked = plan.problems.first().or(plan.waiting.first()).cloned();
+        if let Some(name) = failed {
+            let message = format!("AWS could not make load balancer {name}");
+            blocked = Some(Problem::new("Failed", message, "delete the Service and create it again"));
+        }
+        let shared = view.shared_problem.clone().filter(|_| self.needs_shared);
+        let failure =
+            self.failure.as_ref().filter(|failure| failure.is_said(self.attempt)).map(|failure| &failure.problem);
+        let step = plan.steps.first().map(ToString::to_string);
+        let busy = match (provisioning, &step) {
+            (Some(name), _) => Some(format!("AWS is provisioning load balancer {name}")),
+            (None, Some(_)) if inputs.intent == Intent::Remove => Some("the load balancer is being removed".to_owned()),
+            (None, Some(_)) => Some("the load balancer is being built or changed".to_owned()),
+            (None, None) => None,
+        };
+        self.status.wanted = Some(Said {
+            hostname,
+            active: busy.is_none() && self.built,
+            busy,
+            blocked: failure.cloned().or(blocked).or(shared),
+        });
+    }
+
+    fn say_blocked(&mut self, problem: Problem) {
+        let said = self.status.wanted.get_or_insert_default();
+        said.blocked = Some(problem);
+    }
+
+    /// Takes a failure into what is said before anything new is known. Says whether there is one to be said.
+    fn failure_says(&mut self) -> Option<()> {
+        let failure = self.failure.as_ref().filter(|failure| failure.is_said(self.attempt))?;
+        let problem = failure.problem.clone();
+        self.say_blocked(problem);
+        Some(())
+    }
+
+    fn speak(&mut self, record: &ServiceRecord, object: &Service) -> Option<Act> {
+        let request = self.status.next(record, object)?;
+        act(Send::Kubernetes(request), "so that everybody can see how it is")
+    }
+
+    fn wait(&mut self, wait: &Wait, now: Duration) {
+        self.polls += 1;
+        let pause = |longest: u64| now + Duration::from_secs((1 << self.polls.min(6)).min(longest));
+        match wait {
+            Wait::Active(name) => {
+                self.due_at = pause(15);
+                if self.polls > 1 {
+                    self.observed.load_balancers.remove(name);
+                    self.due_at = self.due_at.max(now + Duration::from_secs(1));
+                }
+            }
+            Wait::Healthy(_) => {
+                self.due_at = now + Duration::from_secs(3);
+                self.observed.health.clear();
+            }
+            Wait::Drained(group) => {
+                self.due_at = pause(15);
+                self.observed.health.remove(group);
+            }
+            Wait::Settled(group) => {
+                let since = *self.settling.entry(group.clone()).or_insert(now);
+                self.due_at = since + SETTLED;
+            }
+            // A watch says so.
+            Wait::BindingGone(_) | Wait::SharedGroup => self.due_at = now + LONGEST,
+        }
+    }
+
+    /// Nothing is left to be done: what remains is to look again some time.
+    fn rest(&mut self, inputs: &Inputs, plan: &Plan, view: &View, now: Duration) {
+        self.failure = None;
+        if !plan.problems.is_empty() || !plan.waiting.is_empty() {
+            // Somebody may mend it in AWS.
+            self.attempt += 1;
+            self.due_at = now + Fault::backoff(self.attempt + 2);
+            self.audit_at = self.due_at;
+            if inputs.intent == Intent::Keep && plan.problems.is_empty() {
+                self.settle(inputs, view, now);
+            }
+            return;
+        }
+        self.attempt = 0;
+        self.settle(inputs, view, now);
+        let provisioning = |found: &&crate::aws::LoadBalancer| found.state == "provisioning";
+        if let Some(found) = self.observed.load_balancers.values().flatten().find(provisioning) {
+            let name = found.name.clone();
+            self.wait(&Wait::Active(name.clone()), now);
+            self.observed.load_balancers.remove(&name);
+        } else {
+            self.polls = 0;
+            self.due_at = self.audit_at;
+        }
+    }
+
+    /// Nothing of the Service is left in AWS: nothing of ours is to be left on the Service.
+    fn leave(&mut self, record: &ServiceRecord, object: &Service) -> Option<Act> {
+        let (key, uid) = (record.meta.key.clone(), self.uid.clone());
+        self.failure = None;
+        if !record.meta.deleting && super::status::hostname_of(object).is_some() {
+            let request = Request::PatchServiceStatus { service: key, uid, hostname: None, conditions: Vec::new() };
+            return act(Send::Kubernetes(request), "its load balancer is gone");
+        }
+        if !record.meta.deleting && annotation(object).is_some_and(|text| text != "{}") {
+            let fields = ManagedFields::default().write();
+            let request = Request::SetManagedFields { service: key, uid, fields };
+            return act(Send::Kubernetes(request), "its load balancer is gone");
+        }
+        let request = Request::SetServiceFinalizer { service: key, uid, present: false };
+        has_finalizer(object)
+            .then(|| Act { send: Send::Kubernetes(request), because: "nothing of it is left in AWS".to_owned() })
+    }
+
+    fn settle(&mut self, inputs: &Inputs, view: &View, now: Duration) {
+        let groups: Vec<_> = inputs.spec.target_groups.iter().collect();
+        self.remembered = ManagedFields::of(&inputs.spec, &groups);
+        self.settled_on = Some((Arc::clone(&inputs.spec), inputs.intent));
+        if self.audit_at == Duration::MAX {
+            self.audit_at = now + view.audit_period(&inputs.service);
+        }
+    }
+
+    /// Something that was sent has ended.
+    pub(super) fn ended(&mut self, outcome: Outcome, view: &mut View, now: Duration) {
+        let Some(sent) = self.sent.take() else { return };
+        self.due_at = now;
+        match (sent, outcome) {
+            (Send::Aws(call, _), Outcome::Aws(result)) => self.called(&call, &result, view, now),
+            (Send::Kubernetes(request), Outcome::Kubernetes(result)) => self.asked(&request, result, now),
+            _ => self.due_at = now + Duration::from_secs(1),
+        }
+    }
+
+    fn called(&mut self, call: &Call, result: &Result<Reply, Fault>, view: &mut View, now: Duration) {
+        std::mem::swap(&mut self.observed.network, view.network);
+        balancers::fold(&mut self.observed, call, result);
+        std::mem::swap(&mut self.observed.network, view.network);
+        match result {
+            Ok(_) => {
+                if !call.is_read() {
+                    self.progressed_at = now;
+                    self.polls = 0;
+                }
+                if !call.is_read() || self.failure.as_ref().is_some_and(|failure| failure.operation == call.operation())
+                {
+                    self.failure = None;
+                    self.attempt = 0;
+                }
+            }
+            Err(Fault::Throttled { .. } | Fault::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
+            Err(fault) if balancers::is_answer(call, fault) => {}
+            Err(fault) => {
+                self.failure = Some(explain(call, fault));
+                self.due_at = now + Fault::backoff(self.attempt);
+                self.attempt += 1;
+                if !call.is_read() || fault.code().is_some() {
+                    self.read_at = None;
+                }
+            }
+        }
+    }
+
+    fn asked(&mut self, request: &Request, result: Result<Answer, Denial>, now: Duration) {
+        match result {
+            Ok(_) => {
+                self.progressed_at = now;
+                if let Request::SetServiceFinalizer { present, .. } = request {
+                    self.finalized = *present;
+                }
+                // What was written comes back by a watch; until then it is not written again.
+                self.told = Some((request.clone(), now + Duration::from_secs(2)));
+                self.status.written(request);
+            }
+            // It is gone, and another may have its name: a watch says so.
+            Err(Denial::NotFound | Denial::Replaced) => {
+                if matches!(request, Request::PatchServiceStatus { .. } | Request::Publish(_)) {
+                    self.status.written(request);
+                }
+                self.due_at = now + Duration::from_secs(2);
+            }
+            Err(Denial::Conflict | Denial::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
+            Err(denial) => {
+                self.due_at = now + Fault::backoff(self.attempt);
+                self.attempt += 1;
+                self.failure = Some(Failure::kubernetes(request, &denial));
+                if matches!(request, Request::Publish(_)) {
+                    self.status.written(request);
+                }
+            }
+        }
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what its callers return")]
+fn act(send: Send, because: &str) -> Option<Act> {
+    Some(Act { send, because: because.to_owned() })
+}
+
+pub(super) fn has_finalizer(object: &Service) -> bool {
+    object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == SERVICE_FINALIZER)
+}
+
+fn annotation(object: &Service) -> Option<&str> {
+    object.metadata.annotations.as_ref()?.get(ANNOTATION).map(String::as_str)
+}

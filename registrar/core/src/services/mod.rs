@@ -1,0 +1,424 @@
+//! Load balancers of Services: the machine that runs the plans of `balancers` inside [`crate::State::step`].
+//!
+//! How it is driven (all of it by [`crate::State`], in this order within one step):
+//!
+//! - [`Services::watched`] for every change of a Service, binding, namespace or node that is taken into the cache, whether
+//!   this process leads or not, so that what is derived from objects is warm when leadership comes. It emits nothing.
+//! - [`Services::began`] when this process may act: it leads, and every cache is complete. Nothing is under way then,
+//!   whatever was before: forget what was observed in AWS and what is in flight.
+//! - [`Services::ended`] when an effect that was queued with [`crate::outbox::Asker::Services`] has ended.
+//! - [`Services::tick`] at the end of every step while this process may act: queue what is to be done. It has to be cheap
+//!   when nothing is due.
+//! - [`Services::deadline`] says when `tick` wants to be called next, if nothing else happens.
+//!
+//! Effects are queued with `outbox.aws(Asker::Services, ...)` and `outbox.kubernetes(Asker::Services, ...)`, which give the
+//! id that `ended` gets. The outbox keeps to budgets, fences and priorities.
+
+mod fault;
+mod machine;
+mod shared;
+mod status;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::core::v1::{self as core, Service},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use nlb::service::{Ownership, ownership};
+
+use self::{
+    machine::{Act, Machine, Send, has_finalizer},
+    shared::Shared,
+};
+use crate::{
+    Outbox,
+    aws::Account,
+    balancers::{Environment, Network, Problem},
+    cluster::{BindingRecord, Change, Cluster, How, Key, Kind, ServiceRecord},
+    effect::{Cause, EffectId},
+    event::Outcome,
+    outbox::Asker,
+    settings::Settings,
+    targets::Targets,
+};
+
+/// Shared answers of EC2 are asked for again after this.
+const NETWORK_AGE: Duration = Duration::from_mins(10);
+
+/// What is known of a target group that is announced and has no binding yet. Gates are named after such groups by
+/// admission, before they exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Promise {
+    /// It is being built: gates wait.
+    Building,
+    /// It could not be built, in words; nothing refers to it. Gates open, reason `BuildFailed`.
+    Failed(String),
+    /// Building it has made no progress for 5 minutes, in words; nothing refers to it. Gates open, reason
+    /// `BuildDeadline`.
+    Stalled(String),
+}
+
+/// All Services that are ours.
+#[derive(Debug)]
+pub struct Services {
+    enabled: bool,
+    environment: Arc<Environment>,
+    machines: BTreeMap<Key, Machine>,
+    /// When machines are to be asked, in order.
+    agenda: BTreeSet<(Duration, Key)>,
+    scheduled: BTreeMap<Key, Duration>,
+    shared: Shared,
+    shared_due: Duration,
+    flights: BTreeMap<EffectId, Owner>,
+    network: Network,
+    network_at: Duration,
+    /// Bindings by the Service whose model they are of, and back.
+    bindings: BTreeMap<Key, BTreeSet<Key>>,
+    stacks: BTreeMap<Key, Key>,
+    promises: BTreeMap<Key, Promise>,
+}
+
+#[derive(Debug, Clone)]
+enum Owner {
+    Service(Key),
+    Shared,
+}
+
+/// What a machine sees.
+struct View<'a> {
+    cluster: &'a Cluster,
+    environment: &'a Arc<Environment>,
+    network: &'a mut Network,
+    bindings: &'a BTreeMap<Key, BTreeSet<Key>>,
+    shared_group: Option<String>,
+    shared_problem: Option<Problem>,
+    services: usize,
+    now: Duration,
+}
+
+impl View<'_> {
+    /// Bindings of the stack of a Service.
+    fn bindings_of(&self, service: &Key) -> impl Iterator<Item = &BindingRecord> {
+        self.bindings.get(service).into_iter().flatten().filter_map(|key| self.cluster.bindings.get(key))
+    }
+
+    /// How long an unchanged Service is left alone. With many of them a look at each takes a share of what AWS allows.
+    fn audit_period(&self, service: &Key) -> Duration {
+        let each = Duration::from_secs(4 * self.services as u64);
+        let period = each.clamp(Duration::from_mins(5), Duration::from_mins(48));
+        // Those that began together do not look together.
+        let spread = service
+            .name
+            .bytes()
+            .chain(service.namespace.bytes())
+            .fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        period + period * (spread % 64) / 256
+    }
+}
+
+impl Services {
+    /// None yet.
+    pub fn new(settings: &Settings) -> Self {
+        let vpc = settings.vpc.as_ref();
+        let environment = Environment {
+            settings: Arc::clone(&settings.model),
+            vpc_id: vpc.map(|vpc| vpc.id.clone()).unwrap_or_default(),
+            options: settings.load_balancers.clone(),
+        };
+        Self {
+            enabled: settings.features.load_balancers,
+            environment: Arc::new(environment),
+            machines: BTreeMap::new(),
+            agenda: BTreeSet::new(),
+            scheduled: BTreeMap::new(),
+            shared: Shared::default(),
+            shared_due: Duration::ZERO,
+            flights: BTreeMap::new(),
+            network: Network::default(),
+            network_at: Duration::ZERO,
+            bindings: BTreeMap::new(),
+            stacks: BTreeMap::new(),
+            promises: BTreeMap::new(),
+        }
+    }
+
+    /// Something in the cluster has changed.
+    pub fn watched(&mut self, change: &Change, cluster: &Cluster, now: Duration) {
+        if !self.enabled {
+            return;
+        }
+        match change.kind {
+            Kind::Service => {
+                self.review(&change.key, cluster, now);
+                // Listeners may forward to it, and rules may name its ports.
+                let namespace = &change.key.namespace;
+                let neighbours: Vec<Key> =
+                    self.machines.keys().filter(|key| key.namespace == *namespace).cloned().collect();
+                for key in neighbours {
+                    self.schedule(&key, now);
+                }
+                self.shared_due = now;
+            }
+            Kind::Binding => {
+                let stack = match change.how {
+                    How::Applied => cluster.bindings.get(&change.key).and_then(|binding| binding.stack.clone()),
+                    How::Deleted | How::Swept => None,
+                };
+                let before = match stack.clone() {
+                    Some(stack) => self.stacks.insert(change.key.clone(), stack),
+                    None => self.stacks.remove(&change.key),
+                };
+                if let Some(before) = &before
+                    && let Some(bindings) = self.bindings.get_mut(before)
+                {
+                    bindings.remove(&change.key);
+                }
+                if let Some(stack) = &stack {
+                    self.bindings.entry(stack.clone()).or_default().insert(change.key.clone());
+                }
+                for stack in before.into_iter().chain(stack) {
+                    self.schedule(&stack, now);
+                }
+                self.shared_due = now;
+            }
+            Kind::Node => self.shared_due = now,
+            Kind::Slice | Kind::Pod | Kind::Namespace => {}
+        }
+    }
+
+    /// Sees to it that there is a machine for a Service that is ours or was, and none for another.
+    fn review(&mut self, key: &Key, cluster: &Cluster, now: Duration) {
+        let record = cluster.services.get(key).filter(|record| self.concerns(record));
+        let known = self.machines.get(key);
+        match (record, known) {
+            (Some(record), Some(machine)) if *machine.uid() == record.meta.uid => self.schedule(key, now),
+            (Some(record), _) => {
+                self.forget(key);
+                self.machines.insert(key.clone(), Machine::new(record, now));
+                self.schedule(key, now);
+            }
+            (None, Some(_)) => self.forget(key),
+            (None, None) => {}
+        }
+    }
+
+    fn concerns(&self, record: &ServiceRecord) -> bool {
+        record.object.as_ref().is_some_and(|object| {
+            has_finalizer(object) || ownership::of(object, &self.environment.settings) == Ownership::Ours
+        })
+    }
+
+    fn forget(&mut self, key: &Key) {
+        if let Some(machine) = self.machines.remove(key) {
+            for group in &machine.groups {
+                self.promises.remove(group);
+            }
+        }
+        if let Some(at) = self.scheduled.remove(key) {
+            self.agenda.remove(&(at, key.clone()));
+        }
+        self.flights.retain(|_, owner| !matches!(owner, Owner::Service(other) if other == key));
+    }
+
+    /// A machine is to be asked at this time, or before.
+    fn schedule(&mut self, key: &Key, at: Duration) {
+        if !self.machines.contains_key(key) {
+            return;
+        }
+        let before = self.scheduled.get(key).copied();
+        if before.is_some_and(|before| before <= at) {
+            return;
+        }
+        self.reschedule(key, at);
+    }
+
+    fn reschedule(&mut self, key: &Key, at: Duration) {
+        if let Some(before) = self.scheduled.remove(key) {
+            self.agenda.remove(&(before, key.clone()));
+        }
+        if at < Duration::MAX {
+            self.scheduled.insert(key.clone(), at);
+            self.agenda.insert((at, key.clone()));
+        }
+    }
+
+    /// This process may act from now on, and nothing is under way.
+    pub fn began(&mut self, cluster: &Cluster, now: Duration) {
+        self.machines.clear();
+        self.agenda.clear();
+        self.scheduled.clear();
+        self.flights.clear();
+        self.promises.clear();
+        self.network.forget();
+        self.shared = Shared::default();
+        self.shared_due = now;
+        if !self.enabled {
+            return;
+        }
+        let keys: Vec<Key> = cluster.services.iter().map(|record| record.meta.key.clone()).collect();
+        for key in keys {
+            self.review(&key, cluster, now);
+        }
+    }
+
+    /// An effect has ended.
+    pub fn ended(&mut self, id: EffectId, outcome: Outcome, cluster: &Cluster, outbox: &mut Outbox, now: Duration) {
+        let _ = outbox;
+        match self.flights.remove(&id) {
+            Some(Owner::Service(key)) => {
+                let Some(mut machine) = self.machines.remove(&key) else { return };
+                machine.ended(outcome, &mut self.view(cluster, now), now);
+                let due = machine.due_at;
+                self.machines.insert(key.clone(), machine);
+                self.reschedule(&key, due);
+            }
+            Some(Owner::Shared) => {
+                let before = (self.shared.id(None), self.shared.problem());
+                self.shared.ended(outcome, now);
+                self.shared_due = self.shared.due_at;
+                if before != (self.shared.id(None), self.shared.problem()) {
+                    self.schedule_all(now);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn view<'a>(&'a mut self, cluster: &'a Cluster, now: Duration) -> View<'a> {
+        let fixed = self.environment.options.backend_security_group.as_ref();
+        View {
+            cluster,
+            environment: &self.environment,
+            network: &mut self.network,
+            bindings: &self.bindings,
+            shared_group: self.shared.id(fixed),
+            shared_problem: self.shared.problem(),
+            services: self.machines.len(),
+            now,
+        }
+    }
+
+    /// Queues what is to be done. `targets` tells how the targets of bindings are.
+    pub fn tick(&mut self, cluster: &Cluster, targets: &Targets, outbox: &mut Outbox, now: Duration) {
+        let _ = targets;
+        if !self.enabled {
+            return;
+        }
+        if now >= self.network_at + NETWORK_AGE {
+            self.network.forget();
+            self.network_at = now;
+        }
+        while let Some((at, key)) = self.agenda.first().cloned().filter(|(at, _)| *at <= now) {
+            self.agenda.remove(&(at, key.clone()));
+            self.scheduled.remove(&key);
+            self.ask(&key, cluster, outbox, now);
+        }
+        if self.shared_due <= now {
+            self.ask_shared(cluster, outbox, now);
+        }
+    }
+
+    fn ask(&mut self, key: &Key, cluster: &Cluster, outbox: &mut Outbox, now: Duration) {
+        let Some(record) = cluster.services.get(key) else { return };
+        let Some(mut machine) = self.machines.remove(key) else { return };
+        for group in &machine.groups {
+            self.promises.remove(group);
+        }
+        let before = (machine.needs_shared, machine.may_use_shared);
+        let act = machine.advance(record, &mut self.view(cluster, now), now);
+        if before != (machine.needs_shared, machine.may_use_shared) {
+            self.shared_due = now;
+        }
+        if let Some(promise) = machine.promise(now) {
+            self.promises.extend(machine.groups.iter().map(|group| (group.clone(), promise.clone())));
+        }
+        let due = machine.promise_at(now).map_or(machine.due_at, |at| at.min(machine.due_at));
+        self.machines.insert(key.clone(), machine);
+        self.reschedule(key, due);
+        if let Some(act) = act {
+            let id = queue(outbox, act, key.clone());
+            self.flights.insert(id, Owner::Service(key.clone()));
+        }
+    }
+
+    fn ask_shared(&mut self, cluster: &Cluster, outbox: &mut Outbox, now: Duration) {
+        let needed = self.machines.values().any(|machine| machine.needs_shared);
+        let used = self.machines.values().any(|machine| machine.may_use_shared);
+        let before = self.shared.problem();
+        let mut shared = std::mem::take(&mut self.shared);
+        let view = self.view(cluster, now);
+        let act = shared.advance(&view, needed, used);
+        self.shared = shared;
+        self.shared_due = self.shared.due_at;
+        if let Some(act) = act {
+            let id = queue(outbox, act, Key::new("", &self.environment.settings.cluster_name));
+            self.flights.insert(id, Owner::Shared);
+        }
+        if before != self.shared.problem() {
+            self.schedule_all(now);
+        }
+    }
+
+    fn schedule_all(&mut self, at: Duration) {
+        let keys: Vec<Key> = self.machines.keys().cloned().collect();
+        for key in keys {
+            self.schedule(&key, at);
+        }
+    }
+
+    /// When [`Self::tick`] is wanted next.
+    pub fn deadline(&self) -> Option<Duration> {
+        if !self.enabled {
+            return None;
+        }
+        let shared = (self.shared_due < Duration::MAX).then_some(self.shared_due);
+        self.agenda.first().map(|(at, _)| *at).into_iter().chain(shared).min()
+    }
+
+    /// What is known of the target group that a binding of this namespace and name is going to stand for. Nothing if no
+    /// Service is going to have one. Asked only where no such binding exists.
+    pub fn promised(&self, binding: &Key) -> Option<&Promise> {
+        self.promises.get(binding)
+    }
+}
+
+fn queue(outbox: &mut Outbox, act: Act, object: Key) -> EffectId {
+    let cause = Cause { object, because: act.because };
+    match act.send {
+        Send::Aws(call, priority) => outbox.aws(Asker::Services, Account::Own, call, priority, cause),
+        Send::Kubernetes(request) => {
+            outbox.kubernetes(Asker::Services, request, crate::effect::Priority::LoadBalancers, cause)
+        }
+    }
+}
+
+/// A Service that a listener of another forwards to, as far as its target group depends on it.
+fn backend(record: &ServiceRecord) -> Service {
+    let port = |port: &crate::cluster::ServicePort| core::ServicePort {
+        name: (!port.name.is_empty()).then(|| port.name.clone()),
+        port: i32::from(port.port),
+        protocol: Some(port.protocol.clone()),
+        target_port: Some(port.target_port.clone()),
+        node_port: port.node_port.map(i32::from),
+        ..core::ServicePort::default()
+    };
+    Service {
+        metadata: ObjectMeta {
+            namespace: Some(record.meta.key.namespace.to_string()),
+            name: Some(record.meta.key.name.to_string()),
+            uid: Some(record.meta.uid.to_string()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(core::ServiceSpec {
+            type_: Some(record.service_type.clone()),
+            ports: Some(record.ports.iter().map(port).collect()),
+            ..core::ServiceSpec::default()
+        }),
+        status: None,
+    }
+}

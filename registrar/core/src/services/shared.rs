@@ -1,0 +1,273 @@
+//! What all load balancers share: the security group that their targets let in, and the rules by which they do.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use nlb::targetgroupbinding::Networking;
+
+use super::{
+    View,
+    fault::{Failure, explain},
+    machine::{Act, Send},
+};
+use crate::{
+    aws::{Call, Fault, Instance, Reply, SecurityGroup},
+    balancers::{
+        Problem,
+        endpoint_rules::{self, Wanted},
+    },
+    cluster::{BindingRecord, Cluster},
+    effect::Priority,
+    event::Outcome,
+};
+
+/// Rules are compared with EC2 this often.
+const AUDIT: Duration = Duration::from_mins(10);
+
+/// What is known of the shared group.
+#[derive(Debug, Default)]
+enum Group {
+    /// It has not been looked for.
+    #[default]
+    Unread,
+    Absent,
+    /// Its id.
+    Found(String),
+}
+
+/// The machine. It begins with nothing known.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    group: Group,
+    /// Answers for the instances that were asked for.
+    asked: Vec<(Vec<String>, Vec<Instance>)>,
+    /// Security groups of targets.
+    endpoints: Option<Vec<SecurityGroup>>,
+    sent: Option<Call>,
+    pub(super) due_at: Duration,
+    audit_at: Duration,
+    attempt: u32,
+    failure: Option<Failure>,
+    problem: Option<Problem>,
+}
+
+impl Shared {
+    /// The id of the group, once it is known.
+    pub(super) fn id(&self, fixed: Option<&String>) -> Option<String> {
+        match &self.group {
+            _ if fixed.is_some() => fixed.cloned(),
+            Group::Found(id) => Some(id.clone()),
+            Group::Unread | Group::Absent => None,
+        }
+    }
+
+    /// What is in the way of it.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        let failure = self.failure.as_ref().filter(|failure| failure.is_said(self.attempt));
+        failure.map(|failure| failure.problem.clone()).or_else(|| self.problem.clone())
+    }
+
+    /// What to send next, if anything. `needed`: some Service wants the group; `used`: some Service may still have it.
+    pub(super) fn advance(&mut self, view: &View, needed: bool, used: bool) -> Option<Act> {
+        let now = view.now;
+        self.due_at = self.audit_at.max(now + Duration::from_secs(1));
+        if self.sent.is_some() || view.environment.vpc_id.is_empty() {
+            return None;
+        }
+        if now >= self.audit_at {
+            self.audit_at = now + AUDIT;
+            self.due_at = self.audit_at;
+            self.endpoints = None;
+            self.asked.clear();
+        }
+        let act = self.next(view, needed, used)?;
+        if let Send::Aws(call, _) = &act.send {
+            self.sent = Some(call.clone());
+        }
+        Some(act)
+    }
+
+    fn next(&mut self, view: &View, needed: bool, used: bool) -> Option<Act> {
+        let environment = view.environment;
+        let fixed = environment.options.backend_security_group.is_some();
+        let bindings: Vec<(&BindingRecord, &Networking)> = view
+            .cluster
+            .bindings
+            .iter()
+            .filter_map(|binding| Some((binding, binding.spec.networking.as_ref()?)))
+            .collect();
+        if !fixed {
+            match &self.group {
+                Group::Unread => {
+                    return read(endpoint_rules::shared_group(environment), "to know the shared security group");
+                }
+                Group::Absent if needed => {
+                    let because = "targets let in load balancers by it";
+                    return write(endpoint_rules::create_shared_group(environment), because);
+                }
+                _ => {}
+            }
+        }
+        let group = self.id(environment.options.backend_security_group.as_ref());
+        // Where no rule was ever needed no security group is looked at.
+        if bindings.is_empty() && group.is_none() {
+            return None;
+        }
+        let instances: BTreeSet<String> = view.cluster.nodes.iter().filter_map(|node| node.instance.clone()).collect();
+        for call in endpoint_rules::instance_reads(&instances) {
+            let Call::DescribeInstances { ids } = &call else { continue };
+            if !ids.iter().all(|id| self.asked.iter().any(|(asked, _)| asked.contains(id))) {
+                return read(call, "to know the security groups of nodes");
+            }
+        }
+        let Some(known) = &self.endpoints else {
+            return read(endpoint_rules::cluster_groups(environment), "to know the security groups of targets");
+        };
+        let found: Vec<Instance> = self
+            .asked
+            .iter()
+            .flat_map(|(_, found)| found)
+            .filter(|instance| instances.contains(&instance.id))
+            .cloned()
+            .collect();
+        let mut chosen = endpoint_rules::endpoint_groups(environment, &found, known);
+        if instances.is_empty() {
+            // Nodes are not seen: those that say that they are of the cluster are all there is to go by.
+            chosen.extend(known.iter().map(|group| group.id.clone()));
+        }
+        let missing: Vec<String> =
+            chosen.iter().filter(|id| !known.iter().any(|group| group.id == **id)).cloned().collect();
+        if !missing.is_empty() {
+            let call = Call::DescribeSecurityGroups { ids: missing, filters: Vec::new() };
+            return read(call, "to know the security groups of targets");
+        }
+        let wanted = Wanted::of(
+            bindings.iter().map(|(_, networking)| *networking),
+            environment.options.exact_endpoint_rules,
+            |index, name| {
+                bindings.get(index).map(|(binding, _)| numbers(view.cluster, binding, name)).unwrap_or_default()
+            },
+        );
+        self.problem = None;
+        for group in known {
+            let nothing = Wanted { rules: Vec::new(), incomplete: wanted.incomplete };
+            let wanted = if chosen.contains(&group.id) { &wanted } else { &nothing };
+            match endpoint_rules::changes(wanted, group, environment.options.rules_per_security_group) {
+                Ok(calls) => {
+                    if let Some(call) = calls.into_iter().next() {
+                        return write(call, "the bindings that there are say so");
+                    }
+                }
+                Err(problem) => self.problem = Some(problem),
+            }
+        }
+        let referred = group.as_ref().is_some_and(|id| bindings.iter().any(|(_, networking)| names(networking, id)));
+        if let (Some(id), false, false, false, false) = (group, fixed, needed, used, referred) {
+            return write(Call::DeleteSecurityGroup { group_id: id }, "no load balancer needs it any more");
+        }
+        self.failure = None;
+        self.attempt = 0;
+        None
+    }
+
+    /// What was sent has ended.
+    pub(super) fn ended(&mut self, outcome: Outcome, now: Duration) {
+        let Some(call) = self.sent.take() else { return };
+        self.due_at = now;
+        let Outcome::Aws(result) = outcome else { return };
+        match result {
+            Ok(reply) => {
+                self.failure = None;
+                self.attempt = 0;
+                self.learn(&call, reply);
+            }
+            Err(Fault::Throttled { .. } | Fault::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
+            Err(fault) => self.failed(&call, &fault, now),
+        }
+    }
+
+    fn learn(&mut self, call: &Call, reply: Reply) {
+        match (call, reply) {
+            (Call::DescribeSecurityGroups { ids, filters }, Reply::SecurityGroups(found)) => {
+                let is_shared = filters.iter().any(|filter| filter.name.ends_with(nlb::tags::BACKEND_RESOURCE));
+                if is_shared {
+                    self.group = found.into_iter().map(|group| group.id).min().map_or(Group::Absent, Group::Found);
+                } else if ids.is_empty() {
+                    self.endpoints = Some(found);
+                } else {
+                    self.endpoints.get_or_insert_default().extend(found);
+                }
+            }
+            (Call::DescribeInstances { ids }, Reply::Instances(found)) => self.asked.push((ids.clone(), found)),
+            (Call::CreateSecurityGroup { .. }, Reply::SecurityGroupId(id)) => self.group = Group::Found(id),
+            (Call::AuthorizeSecurityGroupIngress { group_id, permissions }, _) => {
+                for group in self.endpoints.iter_mut().flatten().filter(|group| group.id == *group_id) {
+                    group.permissions.extend(permissions.iter().cloned());
+                }
+            }
+            (Call::RevokeSecurityGroupIngress { group_id, permissions }, _) => {
+                for group in self.endpoints.iter_mut().flatten().filter(|group| group.id == *group_id) {
+                    group.permissions.retain(|rule| !endpoint_rules::has_rule(permissions, rule));
+                }
+            }
+            (Call::DeleteSecurityGroup { .. }, _) => self.group = Group::Absent,
+            _ => {}
+        }
+    }
+
+    fn failed(&mut self, call: &Call, fault: &Fault, now: Duration) {
+        match call {
+            Call::DeleteSecurityGroup { .. } if fault.is("InvalidGroup.NotFound") => {
+                self.group = Group::Absent;
+                return;
+            }
+            // One instance that is not there fails the question for all of them.
+            Call::DescribeInstances { ids }
+                if fault.code().is_some_and(|code| code.starts_with("InvalidInstanceID")) =>
+            {
+                let named: Vec<String> =
+                    ids.iter().filter(|id| fault.to_string().contains(id.as_str())).cloned().collect();
+                let absent = if named.is_empty() { ids.clone() } else { named };
+                self.asked.push((absent, Vec::new()));
+                return;
+            }
+            _ => {}
+        }
+        self.failure = Some(explain(call, fault));
+        self.due_at = now + Fault::backoff(self.attempt);
+        self.attempt += 1;
+        if !call.is_read() {
+            self.group = Group::Unread;
+            self.endpoints = None;
+        }
+    }
+}
+
+/// The numbers that the name of a container port stands for, as the slices of the Service have them.
+fn numbers(cluster: &Cluster, binding: &BindingRecord, name: &str) -> Vec<u16> {
+    let service = crate::cluster::Key::new(&binding.meta.key.namespace, &binding.spec.service_ref.name);
+    let Some(port) = cluster.services.get(&service).and_then(|found| found.port(&binding.spec.service_ref.port)) else {
+        return Vec::new();
+    };
+    if port.target_port != IntOrString::String(name.to_owned()) {
+        return Vec::new();
+    }
+    let ports = cluster.slices_of(&service).flat_map(|slice| &slice.ports);
+    let numbers: BTreeSet<u16> = ports.filter(|(of, _, _)| **of == *port.name).map(|(_, number, _)| *number).collect();
+    numbers.into_iter().collect()
+}
+
+fn names(networking: &Networking, id: &str) -> bool {
+    let peers = networking.ingress.iter().flatten().flat_map(|rule| &rule.from);
+    peers.filter_map(|peer| peer.security_group.as_ref()).any(|group| group.group_id == id)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what its callers return")]
+fn read(call: Call, because: &str) -> Option<Act> {
+    Some(Act { send: Send::Aws(call, Priority::LoadBalancers), because: because.to_owned() })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what its callers return")]
+fn write(call: Call, because: &str) -> Option<Act> {
+    Some(Act { send: Send::Aws(call, Priority::LoadBalancers), because: because.to_owned() })
+}

@@ -1,0 +1,353 @@
+//! What pods are told of the health of their targets.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use nlb::readiness_gate::ReadinessGate;
+
+use super::{
+    binding::Binding,
+    desk::{Desk, What},
+    group::Facts,
+    pods::LeftOut,
+    retry::{Alarm, Retry},
+    spot::{Presence, Spot, SpotState, Stamp, Verdict, Wanted},
+};
+use crate::{
+    aws::HealthState,
+    cluster::{BindingRecord, GateCondition, GateStatus, Key, PodRecord, Uid},
+    effect::{About, EffectId, Priority, Request},
+    event::Denial,
+    settings::planted,
+};
+
+/// A gate of one pod.
+#[derive(Debug, Clone, Default)]
+pub struct PodGate {
+    flight: Option<(EffectId, GateCondition)>,
+    /// What was written last, until the cache has it.
+    written: Option<(GateCondition, Duration)>,
+    retry: Retry,
+    /// The pod is gone or replaced, whatever the cache says.
+    over: bool,
+}
+
+/// For how long what was written is believed although the cache says otherwise.
+const BELIEVED: Duration = Duration::from_secs(30);
+/// How long a gate without a condition waits for a verdict before its state is written: a gate without one is closed.
+const UNSAID: Duration = Duration::from_secs(1);
+/// How long most of a group has to be unhealthy before gates close.
+const CONFIRMED: Duration = Duration::from_secs(10);
+
+/// What is to become of a gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Aim {
+    Leave,
+    Set(GateCondition),
+}
+
+/// A closed gate.
+fn closed(reason: &str, message: impl Into<String>) -> GateCondition {
+    GateCondition { status: GateStatus::False, reason: reason.to_owned(), message: message.into() }
+}
+
+/// An open gate; without a reason by health.
+pub fn opened(reason: &str, message: impl Into<String>) -> GateCondition {
+    GateCondition { status: GateStatus::True, reason: reason.to_owned(), message: message.into() }
+}
+
+/// What a fresh verdict makes of a gate that is as it is.
+fn by_verdict(verdict: &Verdict, is_open: bool, record: &BindingRecord, lenient: bool) -> Aim {
+    let reason = verdict.reason.as_deref().unwrap_or_default();
+    let words = || closed(reason, verdict.description.as_deref().unwrap_or_default());
+    match &verdict.state {
+        HealthState::Healthy => Aim::Set(opened("", "")),
+        HealthState::Unavailable | HealthState::Other(_) if lenient => Aim::Set(opened("", "")),
+        HealthState::Unused if reason == "Target.NotInUse" && record.open_when_not_in_use => {
+            Aim::Set(opened("NotInUseAllowed", "no listener refers to the target group, and the binding allows that"))
+        }
+        // These say nothing of health: an open gate stays open, and one that is closed says why.
+        HealthState::Unused | HealthState::Unavailable | HealthState::Draining | HealthState::Other(_) if is_open => {
+            Aim::Leave
+        }
+        HealthState::Draining => Aim::Leave,
+        HealthState::Other(state) => Aim::Set(closed(
+            if reason.is_empty() { "UnknownTargetState" } else { reason },
+            format!("the target is in the state {state}, which is not known here"),
+        )),
+        HealthState::Initial
+        | HealthState::Unhealthy
+        | HealthState::UnhealthyDraining
+        | HealthState::Unused
+        | HealthState::Unavailable => Aim::Set(words()),
+    }
+}
+
+impl Binding {
+    /// What a pod's gate says, with what is being written or was written last in front of what the cache has.
+    pub fn effective_gate<'a>(&'a self, pod: &'a PodRecord) -> Option<&'a GateCondition> {
+        let cached = pod.gate(&self.key.name)?.condition.as_ref();
+        let Some(gate) = self.gates.get(&pod.meta.uid) else { return cached };
+        let flight = gate.flight.as_ref().map(|(_, condition)| condition);
+        flight.or(gate.written.as_ref().map(|(condition, _)| condition)).or(cached)
+    }
+
+    /// Sets what has to be set.
+    pub fn set_gates(&mut self, record: &BindingRecord, facts: &Facts, desk: &mut Desk<'_>, alarm: &mut Alarm) {
+        self.tidy_gates(desk);
+        let mut aims: Vec<(Key, Uid, GateCondition, bool)> = Vec::new();
+        let (mut open, mut closing, mut healthy) = (0, 0, 0);
+        for (spot, wanted) in &self.wanted {
+            let Some(state) = self.spots.get(spot) else { continue };
+            if state.fresh_verdict(facts.takeover).is_some_and(|verdict| verdict.state == HealthState::Healthy) {
+                healthy += 1;
+            }
+            let Some(pod) = gated_pod(wanted, desk) else { continue };
+            let current = self.effective_gate(pod);
+            let is_open = current.is_some_and(|condition| condition.status == GateStatus::True);
+            open += usize::from(is_open);
+            let Aim::Set(aim) = self.aim(record, facts, (spot, wanted, state), current, desk, alarm) else { continue };
+            if current != Some(&aim) {
+                let closes = is_open && aim.status != GateStatus::True;
+                closing += usize::from(closes);
+                aims.push((pod.meta.key.clone(), pod.meta.uid.clone(), aim, closes));
+            }
+        }
+        let hold = self.is_failing_open(open, closing, healthy, desk, alarm);
+        aims.retain(|(.., closes)| !(*closes && hold));
+        self.add_left_out(desk, &mut aims);
+        for (pod, uid, condition, _) in aims {
+            self.set_gate(&pod, &uid, condition, desk, alarm);
+        }
+    }
+
+    /// The brake on gates. If most of a group turns unhealthy in one look, it is more likely a health check or a security
+    /// group than the pods, and with none healthy the load balancer sends to all: open gates stay open until a later look
+    /// has confirmed it and somebody is healthy.
+    fn is_failing_open(
+        &mut self,
+        open: usize,
+        closing: usize,
+        healthy: usize,
+        desk: &mut Desk<'_>,
+        alarm: &mut Alarm,
+    ) -> bool {
+        if closing == 0 || closing * 2 <= open {
+            if closing == 0 {
+                self.fail_open = None;
+                self.said.remove("FailOpen");
+            }
+            return self.fail_open.is_some() && healthy == 0;
+        }
+        let since = *self.fail_open.get_or_insert(desk.now);
+        let confirmed = self.looks.last.is_some_and(|look| look.at >= since + CONFIRMED);
+        if healthy > 0 && confirmed {
+            return false;
+        }
+        alarm.at(desk.now + Duration::from_secs(1));
+        let message = "most targets turned unhealthy at once: open gates stay open, as the load balancer sends to all \
+                       when none is healthy; look at the health check and at security groups";
+        self.say(desk, true, "FailOpen", message.to_owned());
+        true
+    }
+
+    /// What is to become of the gate of the pod at a spot.
+    fn aim(
+        &self,
+        record: &BindingRecord,
+        facts: &Facts,
+        (spot, wanted, state): (&Spot, &Wanted, &SpotState),
+        current: Option<&GateCondition>,
+        desk: &Desk<'_>,
+        alarm: &mut Alarm,
+    ) -> Aim {
+        let is_open = current.is_some_and(|condition| condition.status == GateStatus::True);
+        let timed_out = Self::timed_out(record, state, is_open, desk, alarm);
+        // Somebody has to be told once something goes wrong, but not before it is given a moment to go well.
+        let first_said = |condition: GateCondition, alarm: &mut Alarm| {
+            let since = state.holder.as_ref().map_or(desk.now, |holder| holder.since.at);
+            if current.is_some() || desk.now.saturating_sub(since) >= UNSAID {
+                return Aim::Set(condition);
+            }
+            alarm.at(since + UNSAID);
+            Aim::Leave
+        };
+        if is_open && current.is_some_and(|condition| condition.reason == "GateTimeout") {
+            let healthy = state.fresh_verdict(facts.takeover).filter(|v| v.state == HealthState::Healthy);
+            return healthy.map_or(Aim::Leave, |_| Aim::Set(opened("", "")));
+        }
+        if wanted.contested {
+            let message = format!("another pod has the address {} too; it opens when only one is left", spot.id);
+            return if is_open { Aim::Leave } else { first_said(closed("AddressContested", message), alarm) };
+        }
+        if let Some(rejected) = state.rejected.as_ref().filter(|_| !is_open) {
+            return timed_out.unwrap_or_else(|| Aim::Set(closed("TargetRefused", rejected.because.clone())));
+        }
+        let lenient = planted!(desk.settings, UnavailableIsHealthy);
+        if let Some(verdict) = state.fresh_verdict(facts.takeover) {
+            let aim = by_verdict(verdict, is_open, record, lenient);
+            return match (&aim, timed_out) {
+                (Aim::Set(condition), Some(release)) if condition.status != GateStatus::True => release,
+                _ => aim,
+            };
+        }
+        #[cfg(feature = "planted-bugs")]
+        if desk.settings.planted == Some(crate::planted::Bug::FlipOnReadError) && is_open && state.verdict.is_none() {
+            return Aim::Set(closed("Elb.InternalError", ""));
+        }
+        if let Some(release) = timed_out {
+            return release;
+        }
+        if is_open {
+            return Aim::Leave;
+        }
+        if let Some(full) = self.full.as_ref().filter(|_| state.presence(desk.now) == Presence::Absent) {
+            return Aim::Set(closed("TargetQuotaReached", full.because.clone()));
+        }
+        let message = "its target is being registered, or its checks have not come to an end since";
+        first_said(closed("Elb.RegistrationInProgress", message), alarm)
+    }
+
+    fn timed_out(
+        record: &BindingRecord,
+        state: &SpotState,
+        is_open: bool,
+        desk: &Desk<'_>,
+        alarm: &mut Alarm,
+    ) -> Option<Aim> {
+        let timeout = Duration::from_secs(record.gate_timeout?.into());
+        let since = state.holder.as_ref()?.waiting_since.filter(|_| !is_open)?;
+        if desk.now.saturating_sub(since) < timeout {
+            alarm.at(since + timeout);
+            return None;
+        }
+        let message =
+            format!("its target was not healthy within {} s, and the binding asks to go on", timeout.as_secs());
+        Some(Aim::Set(opened("GateTimeout", message)))
+    }
+
+    /// Pods that are no targets although they could be are told why.
+    fn add_left_out(&self, desk: &Desk<'_>, aims: &mut Vec<(Key, Uid, GateCondition, bool)>) {
+        for (key, because) in &self.left_out {
+            let condition = match because {
+                LeftOut::NoServerId => {
+                    closed("QuicServerIdMissing", "no container of the pod has a QUIC server id; it is not registered")
+                }
+                LeftOut::HostNetwork => closed("HostNetwork", "pods on their node's network are not registered"),
+                LeftOut::Unproven(_) | LeftOut::NotReady | LeftOut::ForeignGate => continue,
+            };
+            let Some(pod) = desk.cluster.pods.get(key).filter(|pod| pod.gate(&self.key.name).is_some()) else {
+                continue;
+            };
+            let current = self.effective_gate(pod);
+            if current != Some(&condition) && current.is_none_or(|current| current.status != GateStatus::True) {
+                aims.push((key.clone(), pod.meta.uid.clone(), condition, false));
+            }
+        }
+    }
+
+    /// Queues a patch of a gate, unless one is under way or it failed a moment ago.
+    pub fn set_gate(&mut self, pod: &Key, uid: &Uid, condition: GateCondition, desk: &mut Desk<'_>, alarm: &mut Alarm) {
+        let Some(record) = desk.cluster.pods.get(pod).filter(|record| record.meta.uid == *uid) else { return };
+        let moves = self.effective_gate(record).map(|current| current.status) != Some(condition.status);
+        let gate = self.gates.entry(uid.clone()).or_default();
+        if gate.over || gate.flight.is_some() {
+            return;
+        }
+        if !gate.retry.is_due(desk.now) {
+            alarm.at(gate.retry.at);
+            return;
+        }
+        let Ok(name) = ReadinessGate::of_binding(&self.key.name) else { return };
+        let because = match condition.status {
+            GateStatus::True if condition.reason.is_empty() => format!("the target of pod {} is healthy", pod.name),
+            _ => format!("the target of pod {} is not healthy: {}", pod.name, condition.reason),
+        };
+        let request = Request::PatchGate {
+            pod: pod.clone(),
+            uid: uid.clone(),
+            condition_type: name.to_string(),
+            condition: condition.clone(),
+            moves,
+        };
+        let ask = super::desk::Ask {
+            binding: self.key.clone(),
+            uid: self.uid.clone(),
+            what: What::Gate(uid.clone(), condition.clone()),
+        };
+        let id = desk.request(ask, request, Priority::Gates, because);
+        gate.flight = Some((id, condition));
+    }
+
+    /// A patch of a gate has ended.
+    pub fn gate_set(&mut self, uid: &Uid, condition: &GateCondition, result: &Result<(), Denial>, desk: &mut Desk<'_>) {
+        let pod = desk.cluster.gated(&self.key).find(|pod| pod.meta.uid == *uid).cloned();
+        let Some(gate) = self.gates.get_mut(uid) else { return };
+        gate.flight = None;
+        match result {
+            Ok(()) => {
+                let before = gate.written.take().map(|(before, _)| before);
+                gate.retry.clear();
+                gate.written = Some((condition.clone(), desk.now));
+                let cached =
+                    pod.as_ref().and_then(|pod| pod.gate(&self.key.name)).and_then(|gate| gate.condition.clone());
+                let before = before.or(cached).map(|before| before.status);
+                if let Some(pod) = pod.filter(|_| before != Some(condition.status)) {
+                    let about = About::Pod(pod.meta.key.clone(), uid.clone());
+                    let binding = self.key.clone();
+                    match (condition.status, before) {
+                        (GateStatus::True, _) => {
+                            let (reason, message) = if condition.reason.is_empty() {
+                                ("TargetHealthy", format!("the target of binding {} is healthy", binding.name))
+                            } else {
+                                ("GateReleased", format!("{}: {}", condition.reason, condition.message))
+                            };
+                            desk.publish(&binding, about, false, reason, message);
+                        }
+                        (_, Some(GateStatus::True)) => {
+                            let message = format!("{}: {}", condition.reason, condition.message);
+                            desk.publish(&binding, about, true, "TargetUnhealthy", message);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            // Another pod has the name, or none: nobody waits for this gate.
+            Err(Denial::Replaced | Denial::NotFound) => gate.over = true,
+            Err(Denial::Conflict) => gate.retry.at = desk.now + Duration::from_millis(200),
+            Err(Denial::NotSent(_)) => gate.retry.at = desk.now + Duration::from_secs(1),
+            Err(_) => gate.retry.failed(desk.now),
+        }
+    }
+
+    /// Drops what the cache has caught up with, and pods that are gone.
+    fn tidy_gates(&mut self, desk: &Desk<'_>) {
+        if self.gates.is_empty() {
+            return;
+        }
+        let cached: BTreeMap<&Uid, Option<&GateCondition>> = desk
+            .cluster
+            .gated(&self.key)
+            .map(|pod| (&pod.meta.uid, pod.gate(&self.key.name).and_then(|gate| gate.condition.as_ref())))
+            .collect();
+        self.gates.retain(|uid, gate| {
+            let Some(cached) = cached.get(uid) else { return gate.flight.is_some() };
+            gate.written = gate
+                .written
+                .take()
+                .filter(|(condition, at)| Some(condition) != *cached && desk.now.saturating_sub(*at) < BELIEVED);
+            gate.flight.is_some() || gate.written.is_some() || gate.over || !gate.retry.is_due(desk.now)
+        });
+    }
+
+    /// Whether a look is so new that gates follow it: used by the status.
+    pub fn last_look(&self) -> Option<Stamp> {
+        self.looks.last
+    }
+}
+
+/// The pod of a spot, if it has a gate that is still worth setting.
+fn gated_pod<'a>(wanted: &Wanted, desk: &'a Desk<'_>) -> Option<&'a PodRecord> {
+    let pod = desk.cluster.pods.get(&wanted.owner.key)?;
+    let same = pod.meta.uid == wanted.owner.uid || planted!(desk.settings, NoUid);
+    (wanted.owner.gated && same && !pod.is_leaving()).then_some(pod)
+}

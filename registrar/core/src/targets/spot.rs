@@ -1,0 +1,296 @@
+//! A place in a target group, and what is known of what is there.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    aws::{HealthState, Target, TargetHealth},
+    cluster::{Key, Uid},
+    effect::EffectId,
+};
+
+/// What identifies a target within its group: an address or instance id, and a port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Spot {
+    /// Address or instance id.
+    pub id: Box<str>,
+    /// Port.
+    pub port: u16,
+}
+
+impl Spot {
+    /// That of a target.
+    pub fn of(target: &Target) -> Self {
+        Self { id: target.id.as_str().into(), port: target.port }
+    }
+}
+
+/// As the ledger of a shared group has it.
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.id, self.port)
+    }
+}
+
+/// A moment, as a place in the row of effects and as a time. An effect whose id is larger than the stamp's was sent after
+/// it; equal times say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp {
+    /// The last effect that was sent before it.
+    pub effect: EffectId,
+    /// When.
+    pub at: Duration,
+}
+
+/// Whose target it is, or is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The pod or node.
+    pub key: Key,
+    /// Its UID: a later one of that name is another owner.
+    pub uid: Uid,
+    /// Whether it is a pod with a gate that health opens.
+    pub gated: bool,
+}
+
+/// What there should be at a spot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// For whom.
+    pub owner: Owner,
+    /// Whether another live pod has the address too. The target stays and no gate opens until one of the two is gone.
+    pub contested: bool,
+    /// `all` for an address outside the VPC's subnets.
+    pub zone: Option<&'static str>,
+    /// For QUIC groups.
+    pub quic_server_id: Option<String>,
+}
+
+/// What the load balancer last said of a spot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// State.
+    pub state: HealthState,
+    /// Reason, as AWS writes it.
+    pub reason: Option<String>,
+    /// In words.
+    pub description: Option<String>,
+}
+
+impl Verdict {
+    /// That of an answer.
+    pub fn of(health: TargetHealth) -> Self {
+        Self { state: health.state, reason: health.reason, description: health.description }
+    }
+
+    /// Whether it says that the target is not, or not any longer, registered.
+    pub fn is_gone(&self) -> bool {
+        match self.state {
+            HealthState::Draining => true,
+            HealthState::Unused => self.reason.as_deref() == Some("Target.NotRegistered"),
+            _ => false,
+        }
+    }
+}
+
+/// The last write at a spot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrote {
+    /// None by this process in this leadership.
+    Nothing,
+    /// Registered, acknowledged then.
+    Registered(Stamp),
+    /// It was sent and nothing was heard: it may be registered.
+    RegisterLost(Stamp),
+    /// Deregistered, acknowledged then.
+    Removed(Stamp),
+    /// It was sent and nothing was heard: look before it is repeated.
+    RemoveLost(Stamp),
+}
+
+impl Wrote {
+    fn stamp(self) -> Option<Stamp> {
+        match self {
+            Self::Nothing => None,
+            Self::Registered(stamp) | Self::RegisterLost(stamp) | Self::Removed(stamp) | Self::RemoveLost(stamp) => {
+                Some(stamp)
+            }
+        }
+    }
+}
+
+/// How an owner came to its spot, as far as it bears on whose health is seen there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// Nobody has looked since: it may be registered for somebody else.
+    Undecided,
+    /// Nothing was registered there, or its checks had not come to an end: the verdict is going to be on this owner.
+    Fresh,
+    /// It was registered already, for somebody else as far as we know: the verdict is on this owner only after as many
+    /// checks as turn it.
+    Takeover,
+    /// It was registered already, and the owner's gate was open, or it has none: nothing has to be shown.
+    Adopted,
+}
+
+/// Who has a spot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Who.
+    pub owner: Owner,
+    /// When it was first seen to have it alone.
+    pub since: Stamp,
+    /// How it came to it.
+    pub claim: Claim,
+    /// When its registration was acknowledged.
+    pub registered: Option<Stamp>,
+    /// Since when its gate waits.
+    pub waiting_since: Option<Duration>,
+}
+
+/// A target that AWS does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// In AWS's words.
+    pub because: String,
+    /// How often.
+    pub times: u32,
+    /// When it is tried again.
+    pub again_at: Duration,
+}
+
+/// What is known of a spot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpotState {
+    /// Who has it.
+    pub holder: Option<Holder>,
+    /// What was last said of it, and the look that said it. Nothing: it was not listed then.
+    pub verdict: Option<Verdict>,
+    /// The last look that was asked after it came to be known here.
+    pub looked: Option<Stamp>,
+    /// The last write.
+    pub wrote: Wrote,
+    /// Whether a look has shown it since it was registered.
+    pub shown: bool,
+    /// Whether a write is under way.
+    pub in_flight: bool,
+    /// Since when it should not be there.
+    pub leaving_since: Option<Duration>,
+    /// AWS does not take it.
+    pub rejected: Option<Rejected>,
+    /// The zone that AWS asked for, by its refusal, in place of the one that we would give.
+    pub zone: Option<ZoneLearned>,
+}
+
+/// What a refusal has taught about the zone of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZoneLearned {
+    /// It is outside the VPC: `all`.
+    All,
+    /// It is within: none is given.
+    Own,
+}
+
+impl Default for SpotState {
+    fn default() -> Self {
+        Self {
+            holder: None,
+            verdict: None,
+            looked: None,
+            wrote: Wrote::Nothing,
+            shown: false,
+            in_flight: false,
+            leaving_since: None,
+            rejected: None,
+            zone: None,
+        }
+    }
+}
+
+/// Whether something is registered at a spot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Yes, or it may be.
+    Present,
+    /// No, or it is draining.
+    Absent,
+    /// A removal's reply was lost and nobody has looked since.
+    LookFirst,
+    /// Nobody has looked.
+    Unknown,
+}
+
+/// For how long AWS may not show what it has acknowledged.
+pub const SETTLING: Duration = Duration::from_mins(1);
+
+impl SpotState {
+    /// Whether the last write came after a look was asked.
+    pub fn wrote_after(&self, look: Stamp) -> bool {
+        self.wrote.stamp().is_some_and(|stamp| stamp.effect >= look.effect)
+    }
+
+    /// Whether a look was asked after the last write.
+    fn looked_since_write(&self) -> bool {
+        match (self.looked, self.wrote.stamp()) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(look), Some(write)) => look.effect > write.effect,
+        }
+    }
+
+    /// Whether something is registered here. Looks may lag behind writes that were acknowledged: until they have had time
+    /// to settle, the write is believed.
+    pub fn presence(&self, now: Duration) -> Presence {
+        let settling = |stamp: Stamp| now.saturating_sub(stamp.at) < SETTLING;
+        let listed = self.verdict.as_ref().is_some_and(|verdict| !verdict.is_gone());
+        let seen = if listed { Presence::Present } else { Presence::Absent };
+        match self.wrote {
+            Wrote::Registered(_) | Wrote::RegisterLost(_) if !self.looked_since_write() => Presence::Present,
+            Wrote::Registered(stamp) if !listed && !self.shown && settling(stamp) => Presence::Present,
+            Wrote::Removed(_) if !self.looked_since_write() => Presence::Absent,
+            Wrote::Removed(stamp) if listed && settling(stamp) => Presence::Absent,
+            Wrote::RemoveLost(_) if !self.looked_since_write() => Presence::LookFirst,
+            Wrote::Nothing if self.looked.is_none() => Presence::Unknown,
+            _ => seen,
+        }
+    }
+
+    /// Whether it was acknowledged and no look has shown it yet.
+    pub fn is_settling(&self, now: Duration) -> bool {
+        match self.wrote {
+            Wrote::Registered(stamp) => !self.shown && now.saturating_sub(stamp.at) < SETTLING,
+            Wrote::RegisterLost(_) | Wrote::RemoveLost(_) => !self.looked_since_write(),
+            _ => false,
+        }
+    }
+
+    /// What was last said of it, if the look was asked after its holder was registered and had it alone for long enough:
+    /// only then is it a verdict on the holder.
+    ///
+    /// `takeover` is how long checks take to turn a verdict; nothing if that is not known, which is for ever.
+    pub fn fresh_verdict(&self, takeover: Option<Duration>) -> Option<&Verdict> {
+        let holder = self.holder.as_ref()?;
+        let looked = self.looked?;
+        let verdict = self.verdict.as_ref()?;
+        if looked.effect <= holder.since.effect {
+            return None;
+        }
+        match holder.claim {
+            Claim::Undecided => None,
+            Claim::Adopted => Some(verdict),
+            Claim::Fresh => (looked.effect > holder.registered?.effect).then_some(verdict),
+            Claim::Takeover => {
+                let registered = holder.registered?;
+                let from = holder.since.at.max(registered.at) + takeover?;
+                (looked.effect > registered.effect && looked.at >= from).then_some(verdict)
+            }
+        }
+    }
+
+    /// Whether nothing is known that would be missed.
+    pub fn is_forgettable(&self, now: Duration) -> bool {
+        self.holder.is_none() && !self.in_flight && matches!(self.presence(now), Presence::Absent) && {
+            let settled = |stamp: Stamp| now.saturating_sub(stamp.at) >= SETTLING;
+            self.wrote.stamp().is_none_or(|stamp| settled(stamp) && self.looked_since_write())
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Bindings: status and spec.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use kube::{
+    Resource as _,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use nlb::targetgroupbinding::{TargetGroupBinding, TargetGroupBindingSpec, TargetGroupBindingStatus};
+use registrar_core::{
+    cluster::{Key, Uid},
+    event::{Answer, Denial},
+};
+use serde_json::{Value, json};
+
+use super::{Cluster, MANAGER, denial};
+
+/// Fields of a spec that may be filled in where they are absent, and no others.
+const RESOLVED: [&str; 5] = ["targetGroupARN", "targetGroupProtocol", "targetType", "ipAddressType", "vpcID"];
+
+impl Cluster {
+    pub(super) async fn get_binding(&self, binding: &Key) -> Result<Answer, Denial> {
+        self.api::<TargetGroupBinding>(binding).get(&binding.name).await.map_err(denial)?;
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn patch_binding_status(
+        &self,
+        binding: &Key,
+        uid: &Uid,
+        status: &TargetGroupBindingStatus,
+    ) -> Result<Answer, Denial> {
+        let patch = applied(
+            json!({"metadata": {"name": &*binding.name, "uid": &*uid.0}, "status": stamped(status, Timestamp::now())}),
+        );
+        let parameters = PatchParams::apply(MANAGER).force();
+        let api = self.api::<TargetGroupBinding>(binding);
+        api.patch_status(&binding.name, &parameters, &Patch::Apply(&patch)).await.map_err(denial)?;
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn resolve_binding(
+        &self,
+        binding: &Key,
+        uid: &Uid,
+        spec: &TargetGroupBindingSpec,
+    ) -> Result<Answer, Denial> {
+        let mut spec = value(spec)?;
+        if let Value::Object(fields) = &mut spec {
+            fields.retain(|name, _| RESOLVED.contains(&name.as_str()));
+        }
+        self.merge::<TargetGroupBinding>(binding, &json!({"metadata": {"uid": &*uid.0}, "spec": spec})).await
+    }
+
+    pub(super) async fn apply_binding(
+        &self,
+        binding: &Key,
+        labels: &BTreeMap<String, String>,
+        spec: &TargetGroupBindingSpec,
+    ) -> Result<Answer, Denial> {
+        let patch = applied(json!({"metadata": {"name": &*binding.name, "labels": labels}, "spec": value(spec)?}));
+        let parameters = PatchParams::apply(MANAGER).force();
+        let api = self.api::<TargetGroupBinding>(binding);
+        api.patch(&binding.name, &parameters, &Patch::Apply(&patch)).await.map_err(denial)?;
+        Ok(Answer::Done)
+    }
+
+    pub(super) async fn delete_binding(&self, binding: &Key, uid: &Uid) -> Result<Answer, Denial> {
+        let preconditions = Preconditions { uid: Some(uid.0.to_string()), resource_version: None };
+        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        self.api::<TargetGroupBinding>(binding).delete(&binding.name, &parameters).await.map_err(denial)?;
+        Ok(Answer::Done)
+    }
+}
+
+/// What server-side apply needs to know of a body, besides the name.
+fn applied(mut body: Value) -> Value {
+    body["apiVersion"] = json!(TargetGroupBinding::api_version(&()));
+    body["kind"] = json!(TargetGroupBinding::kind(&()));
+    body
+}
+
+fn value(spec: &TargetGroupBindingSpec) -> Result<Value, Denial> {
+    serde_json::to_value(spec).map_err(|error| Denial::NotSent(error.to_string()))
+}
+
+/// The status with the time in each condition that has moved: the core has no clock, and marks those with the beginning
+/// of 1970.
+fn stamped(status: &TargetGroupBindingStatus, now: Timestamp) -> TargetGroupBindingStatus {
+    let mut status = status.clone();
+    for condition in status.conditions.iter_mut().flatten() {
+        if condition.last_transition_time.0 == Timestamp::UNIX_EPOCH {
+            condition.last_transition_time = Time(now);
+        }
+    }
+    status
+}

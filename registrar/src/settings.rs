@@ -1,0 +1,243 @@
+//! Settings from files and flags: those of the model, which the webhook has too, and those of the registrar alone.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use nlb::settings::ModelSettings;
+use registrar_core::settings::{FeatureSets, Isolation, Rate, Rates, Role, Settings};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    cli::{Leadership, Model},
+    leadership::{Timing, election::UnsafeTiming},
+};
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error("settings {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file does not hold settings.
+    #[error("settings {}: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<serde_saphyr::Error>,
+    },
+    /// A rate that nothing could be done at.
+    #[error("rates.{bucket}: burst must be at least 1 and perSecond above 0, not {burst} and {per_second}")]
+    Rate {
+        /// Which.
+        bucket: &'static str,
+        /// As given.
+        burst: u32,
+        /// As given.
+        per_second: f64,
+    },
+    /// Times of the lease.
+    #[error("leader election: {0}")]
+    Timing(#[from] UnsafeTiming),
+    /// Nothing can be named without it.
+    #[error("the cluster has no name; set --cluster-name, or clusterName in the settings")]
+    NoCluster,
+}
+
+/// Settings of the registrar alone, as they are written in YAML.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Operator {
+    /// Feature sets, each with permissions of its own.
+    pub features: Features,
+    /// What is asked of a target group before targets are put into it.
+    pub isolation: IsolationMode,
+    /// Roles in other accounts, by the names that bindings use.
+    pub roles: BTreeMap<String, crate::aws::Role>,
+    /// At most so many targets in one group; 0 for no limit but that of AWS.
+    pub max_targets_per_target_group: usize,
+    /// How often targets of an unchanged group are compared with AWS.
+    pub audit_period_seconds: Option<u64>,
+    /// The environment variable of a container that holds its QUIC server id.
+    pub quic_environment_variable_name: Option<String>,
+    /// Request rates; those that are not said are what AWS is known to allow.
+    pub rates: RateLimits,
+}
+
+/// Feature sets.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Features {
+    /// Nodes as targets.
+    pub instance_targets: bool,
+    /// Target groups that several clusters share.
+    pub shared_groups: bool,
+    /// Load balancers for Services.
+    pub load_balancers: bool,
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        let FeatureSets { instance_targets, shared_groups, load_balancers } = FeatureSets::default();
+        Self { instance_targets, shared_groups, load_balancers }
+    }
+}
+
+/// What is asked of a target group before targets are put into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IsolationMode {
+    /// Nothing.
+    Off,
+    /// Tags that allow the namespace; their lack is said.
+    #[default]
+    Warn,
+    /// Tags that allow the namespace; without them nothing is registered.
+    Enforce,
+}
+
+/// Request rates.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RateLimits {
+    describe: Option<RateLimit>,
+    targets: Option<RateLimit>,
+    modify: Option<RateLimit>,
+    other: Option<RateLimit>,
+    ec2_describe: Option<RateLimit>,
+    ec2_write: Option<RateLimit>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RateLimit {
+    burst: u32,
+    per_second: f64,
+}
+
+impl RateLimits {
+    fn over(self, known: Rates) -> Result<Rates, Error> {
+        let over = |bucket, limit: Option<RateLimit>, known| match limit {
+            None => Ok(known),
+            Some(RateLimit { burst, per_second }) if burst >= 1 && per_second > 0.0 => {
+                Ok(Some(Rate { burst, per_second }))
+            }
+            Some(RateLimit { burst, per_second }) => Err(Error::Rate { bucket, burst, per_second }),
+        };
+        Ok(Rates {
+            describe: over("describe", self.describe, known.describe)?,
+            targets: over("targets", self.targets, known.targets)?,
+            modify: over("modify", self.modify, known.modify)?,
+            other: over("other", self.other, known.other)?,
+            ec2_describe: over("ec2Describe", self.ec2_describe, known.ec2_describe)?,
+            ec2_write: over("ec2Write", self.ec2_write, known.ec2_write)?,
+        })
+    }
+}
+
+/// All settings.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// Of the core.
+    pub core: Settings,
+    /// Roles in other accounts, as the adapter of AWS wants them.
+    pub roles: BTreeMap<Arc<str>, crate::aws::Role>,
+}
+
+/// Reads both files, if they are there, and puts the flags over them.
+pub fn read(flags: &Model, region: Option<&str>) -> Result<Read, Error> {
+    let mut model: ModelSettings = parse(flags.settings.as_deref())?;
+    let operator: Operator = parse(flags.registrar_settings.as_deref())?;
+    if let Some(name) = flags.cluster_name.as_ref().filter(|name| !name.is_empty()) {
+        model.cluster_name.clone_from(name);
+    }
+    if let Some(region) = region {
+        model.region = Some(region.to_owned());
+    }
+    if let Some(class) = flags.load_balancer_class.as_ref().filter(|class| !class.is_empty()) {
+        model.load_balancer_class.clone_from(class);
+    }
+    if model.cluster_name.is_empty() {
+        return Err(Error::NoCluster);
+    }
+    let roles: BTreeMap<Arc<str>, _> =
+        operator.roles.iter().map(|(name, role)| (name.as_str().into(), role.clone())).collect();
+    let known = Settings::default();
+    let most = flags.max_targets_per_target_group.unwrap_or(operator.max_targets_per_target_group);
+    let core = Settings {
+        model: Arc::new(model),
+        rates: operator.rates.over(known.rates)?,
+        audit_period: operator.audit_period_seconds.map_or(known.audit_period, Duration::from_secs),
+        most_targets: (most > 0).then_some(most),
+        isolation: match operator.isolation {
+            IsolationMode::Off => Isolation::Off,
+            IsolationMode::Warn => Isolation::Warn,
+            IsolationMode::Enforce => Isolation::Enforce,
+        },
+        features: FeatureSets {
+            instance_targets: operator.features.instance_targets,
+            shared_groups: operator.features.shared_groups,
+            load_balancers: operator.features.load_balancers,
+        },
+        roles: roles.iter().map(|(name, role)| (Arc::clone(name), core_role(role))).collect(),
+        quic_variable: operator.quic_environment_variable_name.unwrap_or(known.quic_variable),
+        ..Settings::default()
+    };
+    Ok(Read { core, roles })
+}
+
+fn core_role(role: &crate::aws::Role) -> Role {
+    Role { arn: role.role_arn.clone(), external_id: role.external_id.clone() }
+}
+
+/// The times of the lease.
+pub fn timing(flags: &Leadership) -> Result<Timing, Error> {
+    let timing = Timing {
+        duration: Duration::from_secs(flags.leader_election_lease_seconds),
+        renew_deadline: Duration::from_secs(flags.leader_election_renew_deadline_seconds),
+        retry: Duration::from_secs(flags.leader_election_retry_seconds),
+    };
+    Ok(timing.check()?)
+}
+
+fn parse<T: DeserializeOwned + Default>(path: Option<&Path>) -> Result<T, Error> {
+    let Some(path) = path else { return Ok(T::default()) };
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    serde_saphyr::from_str(&text).map_err(|source| Error::Parse { path: path.to_owned(), source: Box::new(source) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_are_not_known_are_refused_by_name() {
+        for wrong in ["featurs: {}", "features: {nodes: true}", "isolation: strict", "roles: {a: {arn: x}}"] {
+            assert!(serde_saphyr::from_str::<Operator>(wrong).is_err(), "{wrong}");
+        }
+        let text = "isolation: enforce\nfeatures: {instanceTargets: false}\nroles:\n  payments: {roleArn: 'arn:x', externalId: y}\n\
+                    rates: {describe: {burst: 5, perSecond: 1.5}}\n";
+        let operator: Operator = serde_saphyr::from_str(text).unwrap();
+        assert_eq!(operator.isolation, IsolationMode::Enforce);
+        assert!(!operator.features.instance_targets && operator.features.load_balancers);
+        let rates = operator.rates.over(Rates::default()).unwrap();
+        assert_eq!(rates.describe, Some(Rate { burst: 5, per_second: 1.5 }));
+        assert_eq!(rates.targets, Rates::default().targets);
+    }
+
+    #[test]
+    fn rate_that_lets_nothing_through_is_refused() {
+        let operator: Operator = serde_saphyr::from_str("rates: {targets: {burst: 0, perSecond: 1}}").unwrap();
+        let error = operator.rates.over(Rates::default()).unwrap_err().to_string();
+        assert!(error.contains("rates.targets"), "{error}");
+    }
+}

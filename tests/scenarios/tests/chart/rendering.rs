@@ -1,0 +1,181 @@
+//! What the chart renders.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use nlb::settings::{ModelSettings, Scheme, TargetType};
+use serde_json::Value;
+
+use super::release::{CHART, helm, render};
+
+/// The objects of a rendered chart.
+fn objects(rendered: &str) -> Result<Vec<Value>> {
+    let objects: Vec<Option<Value>> = serde_saphyr::from_multiple(rendered)?;
+    Ok(objects.into_iter().flatten().collect())
+}
+
+fn settings(rendered: &str) -> Result<ModelSettings> {
+    let objects = objects(rendered)?;
+    let map = objects.iter().find(|object| object["metadata"]["name"] == "sluice-settings").context("the settings")?;
+    Ok(serde_saphyr::from_str(map["data"]["settings.yaml"].as_str().context("their text")?)?)
+}
+
+#[tokio::test]
+async fn the_same_values_are_rendered_to_the_same_bytes() -> Result<()> {
+    let tags = ["--set", "defaultTags.b=2,defaultTags.a=1"];
+    let first = render(&tags).await?;
+    ensure!(first == render(&tags).await?, "two renderings differ");
+    ensure!(first == render(&["--set", "defaultTags.a=1,defaultTags.b=2"]).await?, "the order of values is seen");
+    for word in ["caBundle", "PRIVATE KEY", "kind: Secret"] {
+        ensure!(!first.contains(word), "{word} is rendered");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_manifest_for_kubectl_is_fresh() -> Result<()> {
+    let path = Path::new(CHART).join("../install.yaml");
+    let found = fs::read_to_string(&path)?;
+    let values = "clusterName=YOUR-CLUSTER-NAME,namespace.create=true";
+    let expected = helm(&["template", "sluice", CHART, "--namespace", "sluice-system", "--set", values]).await?;
+    let body = found.split_once("---\n").context("a head that says what it is")?.1;
+    ensure!(expected.strip_prefix("---\n") == Some(body), "manifests/install.yaml is stale; run: make render");
+    Ok(())
+}
+
+#[tokio::test]
+async fn settings_without_values_are_the_defaults_of_the_model() -> Result<()> {
+    let expected = ModelSettings { cluster_name: "plain".to_owned(), ..ModelSettings::default() };
+    let rendered = helm(&["template", "sluice", CHART, "--set", "clusterName=plain"]).await?;
+    let seen = settings(&rendered)?;
+    ensure!(seen == expected, "{seen:?} instead of {expected:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_value_of_the_model_reaches_its_setting() -> Result<()> {
+    let gates = [
+        "ServiceTypeLoadBalancerOnly=true",
+        "EnableIPTargetType=false",
+        "EnableTCPUDPListener=true",
+        "NLBHealthCheckAdvancedConfig=false",
+        "NLBSecurityGroup=false",
+        "LBCapacityReservation=false",
+        "WeightedTargetGroups=false",
+        "EnhancedDefaultBehavior=true",
+        "EnableDefaultTagsLowPriority=true",
+    ];
+    let gates = gates.map(|gate| format!("controllerConfig.featureGates.{gate}")).join(",");
+    let values = "region=eu-west-1,loadBalancerClass=example.com/nlb,defaultTargetType=ip,defaultSSLPolicy=Other,\
+                  defaultLoadBalancerScheme=internet-facing,defaultTags.team=7,externalManagedTags={owner},\
+                  enableBackendSecurityGroup=false,enableManageBackendSecurityGroupRules=true,drainFloorSeconds=90";
+    let seen = settings(&render(&["--set", values, "--set", &gates]).await?)?;
+    let expected = ModelSettings {
+        cluster_name: "lab".to_owned(),
+        region: Some("eu-west-1".to_owned()),
+        load_balancer_class: "example.com/nlb".to_owned(),
+        default_target_type: TargetType::Ip,
+        default_scheme: Scheme::InternetFacing,
+        default_ssl_policy: "Other".to_owned(),
+        default_tags: [("team".to_owned(), "7".to_owned())].into(),
+        external_managed_tags: ["owner".to_owned()].into(),
+        enable_backend_security_group: false,
+        enable_manage_backend_security_group_rules: true,
+        drain_floor_seconds: 90,
+        features: nlb::settings::Features {
+            service_type_load_balancer_only: true,
+            ip_target_type: false,
+            tcp_udp_listener: true,
+            advanced_health_checks: false,
+            nlb_security_group: false,
+            capacity_reservation: false,
+            weighted_target_groups: false,
+            enhanced_default_behavior: true,
+            default_tags_low_priority: true,
+        },
+    };
+    ensure!(seen == expected, "{seen:?} instead of {expected:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn other_settings_are_other_pods() -> Result<()> {
+    let checksums = async |arguments: &[&str]| -> Result<Vec<Value>> {
+        let objects = objects(&render(arguments).await?)?;
+        let deployments = objects.into_iter().filter(|object| object["kind"] == "Deployment");
+        Ok(deployments.map(|d| d["spec"]["template"]["metadata"]["annotations"]["checksum/settings"].clone()).collect())
+    };
+    let (before, after) = (checksums(&[]).await?, checksums(&["--set", "drainFloorSeconds=90"]).await?);
+    ensure!(before.len() == 2 && after.len() == 2, "{before:?} {after:?}");
+    ensure!(before.iter().zip(&after).all(|(before, after)| before != after), "{before:?} {after:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn monitoring_is_rendered_where_it_is_asked_for() -> Result<()> {
+    let kinds = ["ServiceMonitor", "PrometheusRule"];
+    let without = objects(&render(&[]).await?)?;
+    ensure!(!without.iter().any(|object| kinds.iter().any(|kind| object["kind"] == **kind)), "it was not asked for");
+    let values = "serviceMonitor.enabled=true,prometheusRule.enabled=true,grafanaDashboard.enabled=true";
+    let with = objects(&render(&["--set", values]).await?)?;
+    let count = |kind: &str| with.iter().filter(|object| object["kind"] == kind).count();
+    ensure!(count("ServiceMonitor") == 2 && count("PrometheusRule") == 1, "{with:?}");
+    let rule = with.iter().find(|object| object["kind"] == "PrometheusRule").context("the rules")?;
+    ensure!(rule["spec"]["groups"].as_array().is_some_and(|groups| groups.len() == 2), "{rule}");
+    let dashboard =
+        with.iter().find(|object| object["metadata"]["name"] == "sluice-dashboard").context("the dashboard")?;
+    let _: Value = serde_json::from_str(dashboard["data"]["sluice.json"].as_str().context("its text")?)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn permissions_follow_the_features() -> Result<()> {
+    // What a feature adds to what the registrar may do in the cluster.
+    let off = "features.loadBalancers=false,features.instanceTargets=false,features.sharedGroups=false";
+    let cases = [
+        ("loadBalancers", ["services patch", "services/status patch"]),
+        ("instanceTargets", ["nodes list", "nodes watch"]),
+        ("sharedGroups", ["configmaps get", "configmaps update"]),
+    ];
+    let without = permissions(&objects(&render(&["--set", off]).await?)?, "ClusterRole");
+    for (feature, added) in cases {
+        let on = off.replace(&format!("{feature}=false"), &format!("{feature}=true"));
+        let with = permissions(&objects(&render(&["--set", &on]).await?)?, "ClusterRole");
+        for permission in added {
+            ensure!(!without.iter().any(|p| p == permission), "{permission} is granted without {feature}");
+            ensure!(with.iter().any(|p| p == permission), "{permission} is not granted with {feature}: {with:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_namespace_alone_is_served_with_permissions_in_it_alone() -> Result<()> {
+    let rendered = render(&["--set", "watchNamespace=shop"]).await?;
+    let objects = objects(&rendered)?;
+    let wide = permissions(&objects, "ClusterRole");
+    ensure!(wide == ["namespaces list", "namespaces watch", "nodes list", "nodes watch"], "{wide:?}");
+    let outside = objects.iter().filter(|object| object["kind"] == "Role" && object["metadata"]["namespace"] != "shop");
+    let outside = permissions(&outside.cloned().collect::<Vec<_>>(), "Role");
+    ensure!(outside.iter().all(|permission| permission.starts_with("leases ")), "{outside:?}");
+    Ok(())
+}
+
+/// `resource verb` for everything that the registrar's roles of a kind grant, in order.
+fn permissions(objects: &[Value], kind: &str) -> Vec<String> {
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let of_registrar = |object: &&Value| {
+        object["kind"] == kind
+            && object["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("sluice-registrar"))
+    };
+    let mut all = Vec::new();
+    for rule in objects.iter().filter(of_registrar).flat_map(|role| role["rules"].as_array()).flatten() {
+        for resource in texts(&rule["resources"]) {
+            all.extend(texts(&rule["verbs"]).into_iter().map(|verb| format!("{resource} {verb}")));
+        }
+    }
+    all.sort();
+    all
+}

@@ -1,0 +1,198 @@
+//! Whether the world has settled (L1): what should be registered is, every healthy pod's gate is open, and stays so.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use registrar_core::{
+    cluster::{GateStatus, Kind},
+    effect::{Action, Request},
+};
+
+use crate::{
+    fact::{Fact, TargetKey},
+    plane::TARGET_PORT,
+    world::{Happening, World},
+};
+
+/// How long after the last disturbance everything may be otherwise than it should be.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long a change behind the registrars' back may stand: the audit's period, and what it takes.
+const DRIFT: Duration = Duration::from_secs(310);
+/// How long a world may go on being disturbed by itself once all faults are over.
+const LONGEST: Duration = Duration::from_mins(20);
+
+/// How far it has come.
+#[derive(Debug, Default)]
+pub(crate) struct Settling {
+    calm_at: Option<Duration>,
+    /// When the world was last otherwise than it wants to be.
+    disturbed: Duration,
+    meddled: Option<Duration>,
+    settled_at: Option<Duration>,
+    over: bool,
+    /// Writes that were wanted since it had settled.
+    pub(crate) writes_since: Vec<String>,
+}
+
+impl Settling {
+    pub(crate) fn disturbed(&mut self, at: Duration) {
+        self.disturbed = self.disturbed.max(at);
+    }
+
+    pub(crate) fn meddled(&mut self, at: Duration) {
+        self.meddled = Some(at);
+    }
+
+    pub(crate) const fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(crate) fn hear(&mut self, now: Duration, fact: &Fact<'_>) {
+        match fact {
+            Fact::Calm => self.calm_at = Some(now),
+            // Storage changes by itself or by a registrar; what matters is what should be registered, and who leads.
+            Fact::Stored(Kind::Slice | Kind::Service | Kind::Namespace, _) | Fact::LeasedTo(_) | Fact::Held { .. } => {
+                self.disturbed(now);
+            }
+            Fact::Stored(Kind::Pod, change) => {
+                let by_kubelet = change.record.is_none();
+                if by_kubelet || self.settled_at.is_none() {
+                    self.disturbed(now);
+                }
+            }
+            Fact::Target { to, .. } if *to == "healthy" || *to == "unhealthy" => self.disturbed(now),
+            // What is merely said may be said later: nobody waits for it, so it is looked up at leisure.
+            Fact::Wants { effect, .. }
+                if self.settled_at.is_some_and(|at| now >= at + DRIFT || !is_said(&effect.action))
+                    && !effect.action.is_read() =>
+            {
+                self.writes_since.push(format!("{:?} because {}", effect.action, effect.cause));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether an action tells people how things are, and no more.
+fn is_said(action: &Action) -> bool {
+    matches!(action, Action::Kubernetes(Request::PatchBindingStatus { .. } | Request::Publish(_)))
+}
+
+impl World {
+    /// Looks whether everything is as it should be, once a second.
+    pub(crate) fn settled(&mut self) {
+        let now = self.now;
+        self.after(Duration::from_secs(1), Happening::Settled);
+        let Some(calm_at) = self.settling.calm_at else { return };
+        if let Some(settled_at) = self.settling.settled_at {
+            // A target that AWS refuses is tried again for ever.
+            if !self.settling.writes_since.is_empty() && self.scene.cursed.is_empty() {
+                let writes = self.settling.writes_since.join("; ");
+                self.judge.complain("S14 quiet", format!("settled {settled_at:?}, and then: {writes}"));
+            }
+            if let Some(wrong) = self.wrong() {
+                self.judge.complain("L1 stays settled", wrong);
+            }
+            self.settling.over |= now >= settled_at + self.scene.quiet;
+            return;
+        }
+        let grace = match self.settling.meddled {
+            Some(at) if at + DRIFT > self.settling.disturbed + GRACE => at + DRIFT,
+            _ => self.settling.disturbed + GRACE,
+        };
+        let wrong = self.wrong();
+        if now < grace {
+            if now > calm_at + LONGEST {
+                self.judge.complain("L1 settles", format!("the world does not come to rest: {wrong:?}"));
+            }
+            return;
+        }
+        match wrong {
+            None => self.settling.settled_at = Some(now),
+            Some(wrong) => self.judge.complain("L1 settles", wrong),
+        }
+    }
+
+    /// What is otherwise than it should be.
+    fn wrong(&self) -> Option<String> {
+        if self.etcd.lease.holder.is_none_or(|holder| self.replicas[holder].leading.is_none()) {
+            return Some("nobody leads".to_owned());
+        }
+        for (index, plan) in self.scene.bindings.iter().enumerate() {
+            let group = &self.groups[index];
+            let binding = self.etcd.binding(&plan.key());
+            if binding.is_some_and(|binding| binding.meta.deleting) {
+                return Some(format!("binding {} is still being deleted", plan.name));
+            }
+            let desired = if binding.is_some() { self.desired(index) } else { BTreeSet::new() };
+            let foreign = |key: &&TargetKey| plan.shared && self.plane.foreign.contains(*key);
+            let registered: BTreeSet<TargetKey> = self
+                .plane
+                .registered
+                .keys()
+                .filter(|key| key.group == *group && (!foreign(key) || desired.contains(*key)))
+                .cloned()
+                .collect();
+            if desired != registered {
+                let list = |set: &BTreeSet<TargetKey>| {
+                    set.iter().map(|key| key.address.as_str()).collect::<Vec<_>>().join(" ")
+                };
+                return Some(format!(
+                    "binding {}: registered are [{}], and should be [{}]",
+                    plan.name,
+                    list(&registered),
+                    list(&desired)
+                ));
+            }
+            if let Some(wrong) = self.wrong_gates(index, binding.is_some()) {
+                return Some(wrong);
+            }
+        }
+        None
+    }
+
+    /// What should be registered for a binding.
+    fn desired(&self, index: usize) -> BTreeSet<TargetKey> {
+        let (plan, group) = (&self.scene.bindings[index], &self.groups[index]);
+        let service = crate::cluster::key(&plan.namespace, &plan.service);
+        let mut desired = BTreeSet::new();
+        if self.etcd.service(&service).is_none() {
+            // Without a Service nothing is known of what it wants: the bindings' targets stay as they are.
+            return self.plane.registered.keys().filter(|key| key.group == *group).cloned().collect();
+        }
+        for pod in self.etcd.pods() {
+            let Some(process) = self.kubelet.processes.get(&pod.meta.uid) else { continue };
+            let workload = &self.workloads[process.workload];
+            if workload.namespace != plan.namespace || workload.service != plan.service {
+                continue;
+            }
+            let Some(address) = pod.addresses.first().filter(|_| !pod.meta.deleting && pod.containers_ready) else {
+                continue;
+            };
+            if self.scene.cursed.iter().any(|cursed| *address == std::net::IpAddr::V4(*cursed)) {
+                continue;
+            }
+            desired.insert(TargetKey { group: group.clone(), address: address.to_string(), port: TARGET_PORT });
+        }
+        desired
+    }
+
+    fn wrong_gates(&self, index: usize, bound: bool) -> Option<String> {
+        let (plan, group) = (&self.scene.bindings[index], &self.groups[index]);
+        for pod in self.etcd.pods() {
+            if *pod.meta.key.namespace != *plan.namespace || pod.meta.deleting {
+                continue;
+            }
+            let Some(gate) = pod.gates.iter().find(|gate| *gate.binding == *plan.name) else { continue };
+            let open = gate.condition.as_ref().is_some_and(|c| c.status == GateStatus::True);
+            let Some(address) = pod.addresses.first() else { continue };
+            let key = TargetKey { group: group.clone(), address: address.to_string(), port: TARGET_PORT };
+            let healthy = self.plane.registered.get(&key).is_some_and(|state| state == "healthy");
+            if !open && (healthy || !bound) && pod.containers_ready {
+                let why = if bound { "its target is healthy" } else { "there is no such binding" };
+                let says = gate.condition.as_ref().map(|c| format!("{}: {}", c.reason, c.message));
+                return Some(format!("gate {} of pod {} is closed ({says:?}) and {why}", plan.name, pod.meta.key.name));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,16 @@
+//! Plans of load balancers, carried out against the emulator's model.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::doc_markdown,
+    reason = "a test may fail, and speaks of AWS"
+)]
+
+mod adoption;
+mod bench;
+mod crash;
+mod life;
+mod services;
+mod stage;
