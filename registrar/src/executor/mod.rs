@@ -214,6 +214,7 @@ fn log(effect: &Effect, outcome: &Outcome, took: Duration, barred: Option<Barred
                 namespace,
                 name,
                 because,
+                denial,
                 seconds = took.as_secs_f64(),
                 "request to the API server"
             );
