@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
 use nlb::{
-    service::{self, LoadBalancerSpec, Ownership, ownership},
+    service::{self, LoadBalancerSpec, Ownership, ownership, spec::GroupRef},
     tags::SERVICE_FINALIZER,
 };
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     aws::{Arn, Call, Fault, Reply},
     balancers::{
-        self, Desired, Inputs, Intent, KnownBinding, ManagedFields, Observed, Operation, Plan, Problem, Step, Wait,
+        self, Inputs, Intent, KnownBinding, ManagedFields, Observed, Operation, Plan, Problem, Step, Wait,
         managed::ANNOTATION,
     },
     cluster::{Key, ServiceRecord, Uid},
@@ -47,10 +47,20 @@ pub(super) struct Act {
     pub(super) because: String,
 }
 
+/// What a Service asks for.
+#[derive(Debug)]
+struct Asked {
+    ours: bool,
+    /// For what it is refused.
+    denied: Option<Problem>,
+    spec: Arc<LoadBalancerSpec>,
+}
+
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Machine {
     uid: Uid,
+    asked: Option<(Arc<Service>, Arc<Asked>)>,
     observed: Observed,
     /// When the last complete look at AWS began.
     read_at: Option<Duration>,
@@ -96,6 +106,7 @@ impl Machine {
         });
         Self {
             uid: record.meta.uid.clone(),
+            asked: None,
             observed: Observed::default(),
             read_at: None,
             remembered: ManagedFields::default(),
@@ -166,20 +177,17 @@ impl Machine {
         Some(act)
     }
 
-    fn next(&mut self, record: &ServiceRecord, object: &Service, view: &mut View, now: Duration) -> Option<Act> {
-        let settings = Arc::clone(&view.environment.settings);
-        let ours = ownership::of(object, &settings) == Ownership::Ours;
+    fn next(&mut self, record: &ServiceRecord, object: &Arc<Service>, view: &mut View, now: Duration) -> Option<Act> {
+        let asked = self.asked_for(object, view);
+        let ours = asked.ours;
         let intent = if ours { Intent::Keep } else { Intent::Remove };
-        let reading = service::read(object, &settings);
         self.leaving = !ours;
         if !self.built {
-            let groups = reading.spec.target_groups.iter();
+            let groups = asked.spec.target_groups.iter();
             self.groups = groups.map(|group| Key::new(&record.meta.key.namespace, &group.name)).collect();
         }
         if intent == Intent::Keep {
-            if let Err(violations) = reading.accepted() {
-                let said: Vec<String> = violations.iter().map(ToString::to_string).collect();
-                let problem = Problem::new("Invalid", said.join("; "), "");
+            if let Some(problem) = asked.denied.clone() {
                 // Nothing is changed on the word of a Service that cannot be right.
                 self.needs_shared = false;
                 self.say_blocked(problem);
@@ -199,28 +207,26 @@ impl Machine {
             self.say_blocked(Problem::new("VpcUnknown", message, "set --aws-vpc-id"));
             return self.speak(record, object);
         }
-        let inputs = self.inputs(record, object, intent, reading.spec, view);
+        let inputs = self.inputs(record, object, intent, Arc::clone(&asked.spec), view);
         self.refresh(&inputs, view, now);
         if let Some(spoken) = self.failure_says().and_then(|()| self.speak(record, object)) {
             return Some(spoken);
         }
         std::mem::swap(&mut self.observed.network, view.network);
-        let reads = balancers::next_reads(&inputs, &self.observed);
-        let planned = reads.is_empty().then(|| {
-            let desired = Desired::of(&inputs, &self.observed);
-            self.needs_shared = ours && desired.needs_shared_group();
-            self.may_use_shared = self.needs_shared || !ours;
-            let bindings = desired.bindings.iter();
-            self.groups = bindings.map(|binding| Key::new(&binding.namespace, &binding.name)).collect();
-            let plan = balancers::plan(&desired, &inputs, &self.observed);
-            (plan, balancers::hostname(&inputs, &self.observed))
-        });
+        let prepared = balancers::prepare(&inputs, &self.observed);
+        let hostname = prepared.as_ref().ok().and_then(|_| balancers::hostname(&inputs, &self.observed));
         std::mem::swap(&mut self.observed.network, view.network);
-        if let Some(read) = reads.into_iter().next() {
-            let priority = if self.auditing { Priority::Drift } else { Priority::LoadBalancers };
-            return act(Send::Aws(read, priority), "to know what is there");
-        }
-        let (plan, hostname) = planned?;
+        let (desired, plan) = match prepared {
+            Ok(prepared) => prepared,
+            Err(reads) => {
+                let priority = if self.auditing { Priority::Drift } else { Priority::LoadBalancers };
+                return act(Send::Aws(reads.into_iter().next()?, priority), "to know what is there");
+            }
+        };
+        self.needs_shared = ours && desired.needs_shared_group();
+        self.may_use_shared = self.needs_shared || !ours;
+        let bindings = desired.bindings.iter();
+        self.groups = bindings.map(|binding| Key::new(&binding.namespace, &binding.name)).collect();
         if self.needs_shared && view.shared_group.is_none() {
             // It is being looked for, or made.
             if let Some(problem) = view.shared_problem.clone() {
@@ -263,6 +269,34 @@ impl Machine {
         step.ready.then(|| Act { send, because: step.to_string().replace('\n', ";") })
     }
 
+    /// What the Service asks for, read once for each of its states.
+    fn asked_for(&mut self, object: &Arc<Service>, view: &View) -> Arc<Asked> {
+        if let Some((of, asked)) = &self.asked
+            && Arc::ptr_eq(of, object)
+        {
+            return Arc::clone(asked);
+        }
+        let settings = &view.environment.settings;
+        let reading = service::read(object, settings);
+        let denied = reading.accepted().err().map(|violations| {
+            let said: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            Problem::new("Invalid", said.join("; "), "")
+        });
+        let ours = ownership::of(object, settings) == Ownership::Ours;
+        let asked = Arc::new(Asked { ours, denied, spec: Arc::new(reading.spec) });
+        self.asked = Some((Arc::clone(object), Arc::clone(&asked)));
+        asked
+    }
+
+    /// Whether a listener of the Service forwards to another one.
+    pub(super) fn forwards_to(&self, service: &Key) -> bool {
+        let Some((_, asked)) = &self.asked else { return false };
+        let groups = asked.spec.listeners.iter().flat_map(|listener| &listener.default_actions.target_groups);
+        groups
+            .into_iter()
+            .any(|group| matches!(&group.group, GroupRef::Service { name, .. } if **name == *service.name))
+    }
+
     /// Looks anew at AWS where what is known is too old to act on.
     fn refresh(&mut self, inputs: &Inputs, view: &mut View, now: Duration) {
         let is_old = |at: Option<Duration>| at.is_none_or(|at| now >= at + STALE);
@@ -291,7 +325,7 @@ impl Machine {
         record: &ServiceRecord,
         object: &Service,
         intent: Intent,
-        spec: LoadBalancerSpec,
+        spec: Arc<LoadBalancerSpec>,
         view: &View,
     ) -> Inputs {
         let settings = &view.environment.settings;
@@ -311,7 +345,7 @@ impl Machine {
             service: key.clone(),
             uid: self.uid.clone(),
             intent,
-            spec: Arc::new(spec),
+            spec,
             fresh: self.fresh,
             hostname: super::status::hostname_of(object).map(str::to_owned),
             backend_group: view.shared_group.clone(),

@@ -29,7 +29,10 @@ use k8s_openapi::{
     api::core::v1::{self as core, Service},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use nlb::service::{Ownership, ownership};
+use nlb::{
+    service::{Ownership, ownership},
+    targetgroupbinding::Networking,
+};
 
 use self::{
     machine::{Act, Machine, Send, has_finalizer},
@@ -80,6 +83,7 @@ pub struct Services {
     /// Bindings by the Service whose model they are of, and back.
     bindings: BTreeMap<Key, BTreeSet<Key>>,
     stacks: BTreeMap<Key, Key>,
+    networking: BTreeMap<Key, Networking>,
     promises: BTreeMap<Key, Promise>,
 }
 
@@ -143,6 +147,7 @@ impl Services {
             network_at: Duration::ZERO,
             bindings: BTreeMap::new(),
             stacks: BTreeMap::new(),
+            networking: BTreeMap::new(),
             promises: BTreeMap::new(),
         }
     }
@@ -156,13 +161,16 @@ impl Services {
             Kind::Service => {
                 self.review(&change.key, cluster, now);
                 // Listeners may forward to it, and rules may name its ports.
-                let namespace = &change.key.namespace;
-                let neighbours: Vec<Key> =
-                    self.machines.keys().filter(|key| key.namespace == *namespace).cloned().collect();
-                for key in neighbours {
+                let from = Key::new(&change.key.namespace, "");
+                let neighbours =
+                    self.machines.range(from..).take_while(|(key, _)| key.namespace == change.key.namespace);
+                let forwarding = neighbours.filter(|(_, machine)| machine.forwards_to(&change.key));
+                for key in forwarding.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
                     self.schedule(&key, now);
                 }
-                self.shared_due = now;
+                if self.shared.names_ports_of(&change.key) {
+                    self.shared_due = now;
+                }
             }
             Kind::Binding => {
                 let stack = match change.how {
@@ -184,10 +192,25 @@ impl Services {
                 for stack in before.into_iter().chain(stack) {
                     self.schedule(&stack, now);
                 }
-                self.shared_due = now;
+                let binding = cluster.bindings.get(&change.key);
+                let networking = binding.and_then(|binding| binding.spec.networking.clone());
+                let known = match networking.clone() {
+                    Some(networking) => self.networking.insert(change.key.clone(), networking),
+                    None => self.networking.remove(&change.key),
+                };
+                if known != networking {
+                    self.shared_due = now;
+                }
             }
             Kind::Node => self.shared_due = now,
-            Kind::Slice | Kind::Pod | Kind::Namespace => {}
+            Kind::Slice => {
+                let service =
+                    cluster.slices.get(&change.key).map(|slice| Key::new(&change.key.namespace, &slice.service));
+                if service.is_some_and(|service| self.shared.names_ports_of(&service)) {
+                    self.shared_due = now;
+                }
+            }
+            Kind::Pod | Kind::Namespace => {}
         }
     }
 
@@ -215,6 +238,8 @@ impl Services {
 
     fn forget(&mut self, key: &Key) {
         if let Some(machine) = self.machines.remove(key) {
+            // What was kept for it may be kept for nobody now.
+            self.shared_due = Duration::ZERO;
             for group in &machine.groups {
                 self.promises.remove(group);
             }

@@ -16,7 +16,7 @@ use crate::{
         Problem,
         endpoint_rules::{self, Wanted},
     },
-    cluster::{BindingRecord, Cluster},
+    cluster::{BindingRecord, Cluster, Key},
     effect::Priority,
     event::Outcome,
 };
@@ -43,6 +43,8 @@ pub(super) struct Shared {
     asked: Vec<(Vec<String>, Vec<Instance>)>,
     /// Security groups of targets.
     endpoints: Option<Vec<SecurityGroup>>,
+    /// Services whose ports bindings name by their names.
+    named: BTreeSet<Key>,
     sent: Option<Call>,
     pub(super) due_at: Duration,
     audit_at: Duration,
@@ -59,6 +61,11 @@ impl Shared {
             Group::Found(id) => Some(id.clone()),
             Group::Unread | Group::Absent => None,
         }
+    }
+
+    /// Whether rules depend on what numbers the names of a Service's ports stand for.
+    pub(super) fn names_ports_of(&self, service: &Key) -> bool {
+        self.named.contains(service)
     }
 
     /// What is in the way of it.
@@ -141,6 +148,11 @@ impl Shared {
             let call = Call::DescribeSecurityGroups { ids: missing, filters: Vec::new() };
             return read(call, "to know the security groups of targets");
         }
+        let named = bindings
+            .iter()
+            .filter(|(_, networking)| names_ports(networking))
+            .map(|(binding, _)| Key::new(&binding.meta.key.namespace, &binding.spec.service_ref.name));
+        self.named = named.collect();
         let wanted = Wanted::of(
             bindings.iter().map(|(_, networking)| *networking),
             environment.options.exact_endpoint_rules,
@@ -245,7 +257,7 @@ impl Shared {
 
 /// The numbers that the name of a container port stands for, as the slices of the Service have them.
 fn numbers(cluster: &Cluster, binding: &BindingRecord, name: &str) -> Vec<u16> {
-    let service = crate::cluster::Key::new(&binding.meta.key.namespace, &binding.spec.service_ref.name);
+    let service = Key::new(&binding.meta.key.namespace, &binding.spec.service_ref.name);
     let Some(port) = cluster.services.get(&service).and_then(|found| found.port(&binding.spec.service_ref.port)) else {
         return Vec::new();
     };
@@ -255,6 +267,11 @@ fn numbers(cluster: &Cluster, binding: &BindingRecord, name: &str) -> Vec<u16> {
     let ports = cluster.slices_of(&service).flat_map(|slice| &slice.ports);
     let numbers: BTreeSet<u16> = ports.filter(|(of, _, _)| **of == *port.name).map(|(_, number, _)| *number).collect();
     numbers.into_iter().collect()
+}
+
+fn names_ports(networking: &Networking) -> bool {
+    let ports = networking.ingress.iter().flatten().flat_map(|rule| &rule.ports);
+    ports.into_iter().any(|port| matches!(port.port, Some(IntOrString::String(_))))
 }
 
 fn names(networking: &Networking, id: &str) -> bool {

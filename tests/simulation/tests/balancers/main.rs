@@ -15,3 +15,4 @@ mod life;
 mod services;
 mod stage;
 mod vectors;
+mod weather;

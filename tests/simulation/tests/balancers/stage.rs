@@ -58,7 +58,12 @@ impl Stage {
     }
 
     pub(crate) fn with(aws: &aws_model::Settings, seed: u64) -> Self {
-        let world = World::parse(world::DEFAULT).expect("the shipped world");
+        // Public subnets that have room for hundreds of load balancers.
+        let mut world = world::DEFAULT.to_owned();
+        for (small, large) in [("1.0/24", "128.0/20"), ("2.0/24", "144.0/20"), ("3.0/24", "160.0/20")] {
+            world = world.replace(&format!("cidr: 192.168.{small}"), &format!("cidr: 192.168.{large}"));
+        }
+        let world = World::parse(&world).expect("the shipped world, with more room");
         let model = ModelSettings {
             cluster_name: world.cluster.clone(),
             region: Some(world.region.clone()),
