@@ -25,6 +25,7 @@ mod security_groups;
 mod step;
 mod subnets;
 mod survey;
+mod written;
 
 use std::fmt;
 

@@ -9,25 +9,25 @@ use nlb::{
 };
 
 use super::{
-    Promise, View,
-    fault::{Failure, explain},
+    Promise,
+    fault::Failure,
     status::{Said, Status},
+    view::View,
 };
 use crate::{
-    aws::{Arn, Call, Fault, Reply},
+    aws::{Arn, Call, Fault},
     balancers::{
         self, Inputs, Intent, KnownBinding, ManagedFields, Observed, Operation, Plan, Problem, Step, Wait,
         managed::ANNOTATION,
     },
     cluster::{Key, ServiceRecord, Uid},
     effect::{Priority, Request},
-    event::{Answer, Denial, Outcome},
 };
 
 /// Building that makes no progress for this long keeps no gate closed.
 const STALLED: Duration = Duration::from_mins(5);
 /// Whatever is waited for, it is looked at again after this.
-const LONGEST: Duration = Duration::from_mins(1);
+pub(super) const LONGEST: Duration = Duration::from_mins(1);
 /// What was read is old after this, when the Service changes.
 const STALE: Duration = Duration::from_secs(30);
 /// New connections reach a target group no more when no listener has referred to it for this long.
@@ -61,20 +61,20 @@ struct Asked {
 pub(super) struct Machine {
     uid: Uid,
     asked: Option<(Arc<Service>, Arc<Asked>)>,
-    observed: Observed,
+    pub(super) observed: Observed,
     /// When the last complete look at AWS began.
-    read_at: Option<Duration>,
+    pub(super) read_at: Option<Duration>,
     remembered: ManagedFields,
     /// Nothing can be there yet: no finalizer, record or hostname was found on the Service when it was first seen.
     fresh: bool,
-    finalized: bool,
+    pub(super) finalized: bool,
     /// Since when groups have been out of use.
     settling: BTreeMap<Arn, Duration>,
-    sent: Option<Send>,
+    pub(super) sent: Option<Send>,
     pub(super) due_at: Duration,
-    attempt: u32,
-    failure: Option<Failure>,
-    progressed_at: Duration,
+    pub(super) attempt: u32,
+    pub(super) failure: Option<Failure>,
+    pub(super) progressed_at: Duration,
     audit_at: Duration,
     auditing: bool,
     /// What was wanted when everything was last in place.
@@ -89,11 +89,11 @@ pub(super) struct Machine {
     pub(super) needs_shared: bool,
     /// Whether it may have it, or come to have it.
     pub(super) may_use_shared: bool,
-    polls: u32,
+    pub(super) polls: u32,
     /// Settings that AWS refused, and until when they are not tried again. They are in nobody's way but their own.
-    refused: Vec<(Call, Failure, Duration)>,
+    pub(super) refused: Vec<(Call, Failure, Duration)>,
     /// What the API server was told last, and until when its coming back by a watch is waited for.
-    told: Option<(Request, Duration)>,
+    pub(super) told: Option<(Request, Duration)>,
 }
 
 impl Machine {
@@ -331,7 +331,7 @@ impl Machine {
         let settings = &view.environment.settings;
         let key = &record.meta.key;
         let backends = balancers::backends(object, &spec, settings, |name| {
-            view.cluster.services.get(&Key::new(&key.namespace, name)).map(super::backend)
+            view.cluster.services.get(&Key::new(&key.namespace, name)).map(super::view::backend)
         });
         let bindings = view.bindings_of(key).map(|binding| KnownBinding {
             key: binding.meta.key.clone(),
@@ -497,98 +497,6 @@ impl Machine {
             self.audit_at = now + view.audit_period(&inputs.service);
         }
     }
-
-    /// Something that was sent has ended.
-    pub(super) fn ended(&mut self, outcome: Outcome, view: &mut View, now: Duration) {
-        let Some(sent) = self.sent.take() else { return };
-        self.due_at = now;
-        match (sent, outcome) {
-            (Send::Aws(call, _), Outcome::Aws(result)) => self.called(&call, &result, view, now),
-            (Send::Kubernetes(request), Outcome::Kubernetes(result)) => self.asked(&request, result, now),
-            _ => self.due_at = now + Duration::from_secs(1),
-        }
-    }
-
-    fn called(&mut self, call: &Call, result: &Result<Reply, Fault>, view: &mut View, now: Duration) {
-        std::mem::swap(&mut self.observed.network, view.network);
-        balancers::fold(&mut self.observed, call, result);
-        std::mem::swap(&mut self.observed.network, view.network);
-        match result {
-            Ok(_) => {
-                if !call.is_read() {
-                    self.progressed_at = now;
-                    self.polls = 0;
-                }
-                if !call.is_read() || self.failure.as_ref().is_some_and(|failure| failure.operation == call.operation())
-                {
-                    self.failure = None;
-                    self.attempt = 0;
-                }
-            }
-            Err(Fault::Throttled { .. } | Fault::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
-            Err(fault) if balancers::is_answer(call, fault) => {}
-            Err(fault) if is_setting(call) && fault.code().is_some() => {
-                self.refused.retain(|(refused, ..)| refused != call);
-                self.refused.push((call.clone(), explain(call, fault), now + LONGEST));
-                self.read_at = None;
-            }
-            Err(fault) => {
-                self.failure = Some(explain(call, fault));
-                self.due_at = now + Fault::backoff(self.attempt);
-                self.attempt += 1;
-                if !call.is_read() || fault.code().is_some() {
-                    self.read_at = None;
-                }
-            }
-        }
-    }
-
-    fn asked(&mut self, request: &Request, result: Result<Answer, Denial>, now: Duration) {
-        match result {
-            Ok(_) => {
-                self.progressed_at = now;
-                if let Request::SetServiceFinalizer { present, .. } = request {
-                    self.finalized = *present;
-                }
-                // What was written comes back by a watch; until then it is not written again.
-                self.told = Some((request.clone(), now + Duration::from_secs(2)));
-                self.status.written(request);
-            }
-            // It is gone, and another may have its name: a watch says so.
-            Err(Denial::NotFound | Denial::Replaced) => {
-                if matches!(request, Request::PatchServiceStatus { .. } | Request::Publish(_)) {
-                    self.status.written(request);
-                }
-                self.due_at = now + Duration::from_secs(2);
-            }
-            Err(Denial::Conflict | Denial::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
-            Err(denial) => {
-                self.due_at = now + Fault::backoff(self.attempt);
-                self.attempt += 1;
-                self.failure = Some(Failure::kubernetes(request, &denial));
-                if matches!(request, Request::Publish(_)) {
-                    self.status.written(request);
-                }
-            }
-        }
-    }
-}
-
-/// Whether a call sets something that nothing else depends on.
-fn is_setting(call: &Call) -> bool {
-    matches!(
-        call,
-        Call::ModifyLoadBalancerAttributes { .. }
-            | Call::ModifyTargetGroupAttributes { .. }
-            | Call::ModifyListenerAttributes { .. }
-            | Call::ModifyCapacityReservation { .. }
-            | Call::AddListenerCertificates { .. }
-            | Call::RemoveListenerCertificates { .. }
-            | Call::AddTags { .. }
-            | Call::RemoveTags { .. }
-            | Call::CreateEc2Tags { .. }
-            | Call::DeleteEc2Tags { .. }
-    )
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "what its callers return")]

@@ -16,8 +16,10 @@
 
 mod fault;
 mod machine;
+mod replies;
 mod shared;
 mod status;
+mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,10 +27,6 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{
-    api::core::v1::{self as core, Service},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
 use nlb::{
     service::{Ownership, ownership},
     targetgroupbinding::Networking,
@@ -37,12 +35,13 @@ use nlb::{
 use self::{
     machine::{Act, Machine, Send, has_finalizer},
     shared::Shared,
+    view::View,
 };
 use crate::{
     Outbox,
     aws::Account,
-    balancers::{Environment, Network, Problem},
-    cluster::{BindingRecord, Change, Cluster, How, Key, Kind, ServiceRecord},
+    balancers::{Environment, Network},
+    cluster::{Change, Cluster, How, Key, Kind, ServiceRecord},
     effect::{Cause, EffectId},
     event::Outcome,
     outbox::Asker,
@@ -91,38 +90,6 @@ pub struct Services {
 enum Owner {
     Service(Key),
     Shared,
-}
-
-/// What a machine sees.
-struct View<'a> {
-    cluster: &'a Cluster,
-    environment: &'a Arc<Environment>,
-    network: &'a mut Network,
-    bindings: &'a BTreeMap<Key, BTreeSet<Key>>,
-    shared_group: Option<String>,
-    shared_problem: Option<Problem>,
-    services: usize,
-    now: Duration,
-}
-
-impl View<'_> {
-    /// Bindings of the stack of a Service.
-    fn bindings_of(&self, service: &Key) -> impl Iterator<Item = &BindingRecord> {
-        self.bindings.get(service).into_iter().flatten().filter_map(|key| self.cluster.bindings.get(key))
-    }
-
-    /// How long an unchanged Service is left alone. With many of them a look at each takes a share of what AWS allows.
-    fn audit_period(&self, service: &Key) -> Duration {
-        let each = Duration::from_secs(4 * self.services as u64);
-        let period = each.clamp(Duration::from_mins(5), Duration::from_mins(48));
-        // Those that began together do not look together.
-        let spread = service
-            .name
-            .bytes()
-            .chain(service.namespace.bytes())
-            .fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        period + period * (spread % 64) / 256
-    }
 }
 
 impl Services {
@@ -419,31 +386,5 @@ fn queue(outbox: &mut Outbox, act: Act, object: Key) -> EffectId {
         Send::Kubernetes(request) => {
             outbox.kubernetes(Asker::Services, request, crate::effect::Priority::LoadBalancers, cause)
         }
-    }
-}
-
-/// A Service that a listener of another forwards to, as far as its target group depends on it.
-fn backend(record: &ServiceRecord) -> Service {
-    let port = |port: &crate::cluster::ServicePort| core::ServicePort {
-        name: (!port.name.is_empty()).then(|| port.name.clone()),
-        port: i32::from(port.port),
-        protocol: Some(port.protocol.clone()),
-        target_port: Some(port.target_port.clone()),
-        node_port: port.node_port.map(i32::from),
-        ..core::ServicePort::default()
-    };
-    Service {
-        metadata: ObjectMeta {
-            namespace: Some(record.meta.key.namespace.to_string()),
-            name: Some(record.meta.key.name.to_string()),
-            uid: Some(record.meta.uid.to_string()),
-            ..ObjectMeta::default()
-        },
-        spec: Some(core::ServiceSpec {
-            type_: Some(record.service_type.clone()),
-            ports: Some(record.ports.iter().map(port).collect()),
-            ..core::ServiceSpec::default()
-        }),
-        status: None,
     }
 }

@@ -6,9 +6,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use nlb::targetgroupbinding::Networking;
 
 use super::{
-    View,
     fault::{Failure, explain},
     machine::{Act, Send},
+    view::View,
 };
 use crate::{
     aws::{Call, Fault, Instance, Reply, SecurityGroup},
