@@ -73,6 +73,8 @@ pub(super) struct Machine {
     pub(super) sent: Option<Send>,
     pub(super) due_at: Duration,
     pub(super) attempt: u32,
+    /// AWS is not asked again before, unless the Service asks for something else.
+    pub(super) retry_at: Duration,
     pub(super) failure: Option<Failure>,
     pub(super) progressed_at: Duration,
     audit_at: Duration,
@@ -116,6 +118,7 @@ impl Machine {
             sent: None,
             due_at: now,
             attempt: 0,
+            retry_at: Duration::ZERO,
             failure: None,
             progressed_at: now,
             audit_at: Duration::MAX,
@@ -212,6 +215,10 @@ impl Machine {
         if let Some(spoken) = self.failure_says().and_then(|()| self.speak(record, object)) {
             return Some(spoken);
         }
+        if now < self.retry_at {
+            self.due_at = self.retry_at;
+            return None;
+        }
         std::mem::swap(&mut self.observed.network, view.network);
         let prepared = balancers::prepare(&inputs, &self.observed);
         let hostname = prepared.as_ref().ok().and_then(|_| balancers::hostname(&inputs, &self.observed));
@@ -284,6 +291,10 @@ impl Machine {
         });
         let ours = ownership::of(object, settings) == Ownership::Ours;
         let asked = Arc::new(Asked { ours, denied, spec: Arc::new(reading.spec) });
+        let before = self.asked.as_ref().map(|(_, asked)| (asked.ours, &asked.spec));
+        if before.is_some_and(|before| before != (asked.ours, &asked.spec)) {
+            self.retry_at = Duration::ZERO;
+        }
         self.asked = Some((Arc::clone(object), Arc::clone(&asked)));
         asked
     }

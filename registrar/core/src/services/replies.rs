@@ -42,7 +42,7 @@ impl Machine {
                     self.attempt = 0;
                 }
             }
-            Err(Fault::Throttled { .. } | Fault::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
+            Err(Fault::Throttled { .. } | Fault::NotSent(_)) => self.retry_at = now + Duration::from_secs(1),
             Err(fault) if balancers::is_answer(call, fault) => {}
             Err(fault) if is_setting(call) && fault.code().is_some() => {
                 self.refused.retain(|(refused, ..)| refused != call);
@@ -51,7 +51,7 @@ impl Machine {
             }
             Err(fault) => {
                 self.failure = Some(explain(call, fault));
-                self.due_at = now + Fault::backoff(self.attempt);
+                self.retry_at = now + Fault::backoff(self.attempt);
                 self.attempt += 1;
                 if !call.is_read() || fault.code().is_some() {
                     self.read_at = None;

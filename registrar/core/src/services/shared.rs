@@ -49,6 +49,7 @@ pub(super) struct Shared {
     pub(super) due_at: Duration,
     audit_at: Duration,
     attempt: u32,
+    retry_at: Duration,
     failure: Option<Failure>,
     problem: Option<Problem>,
 }
@@ -86,6 +87,10 @@ impl Shared {
             self.due_at = self.audit_at;
             self.endpoints = None;
             self.asked.clear();
+        }
+        if now < self.retry_at {
+            self.due_at = self.retry_at;
+            return None;
         }
         let act = self.next(view, needed, used)?;
         if let Send::Aws(call, _) = &act.send {
@@ -193,7 +198,7 @@ impl Shared {
                 self.attempt = 0;
                 self.learn(&call, reply);
             }
-            Err(Fault::Throttled { .. } | Fault::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
+            Err(Fault::Throttled { .. } | Fault::NotSent(_)) => self.retry_at = now + Duration::from_secs(1),
             Err(fault) => self.failed(&call, &fault, now),
         }
     }
@@ -246,7 +251,7 @@ impl Shared {
             _ => {}
         }
         self.failure = Some(explain(call, fault));
-        self.due_at = now + Fault::backoff(self.attempt);
+        self.retry_at = now + Fault::backoff(self.attempt);
         self.attempt += 1;
         if !call.is_read() {
             self.group = Group::Unread;

@@ -12,6 +12,7 @@ mod adoption;
 mod bench;
 mod crash;
 mod life;
+mod messages;
 mod services;
 mod stage;
 mod vectors;

@@ -19,6 +19,7 @@ use nlb::{
 };
 use registrar_core::{
     Effect, Event, Settings, State,
+    aws::{Arn, Call, LoadBalancerQuery, Reply},
     cluster::{BindingRecord, Key, Kind, NodeRecord, Record, ServiceRecord, Uid},
     effect::{Action, Notice, Request},
     event::{Answer, Denial, Outcome, Watched},
@@ -369,6 +370,21 @@ impl Stage {
     fn is(&self, key: &Key, uid: &Uid) -> Result<(), Denial> {
         let found = self.services.get(key).ok_or(Denial::NotFound)?;
         if found.metadata.uid.as_deref() == Some(&*uid.0) { Ok(()) } else { Err(Denial::Replaced) }
+    }
+
+    /// Somebody deletes the load balancer and its target group by hand.
+    pub(crate) fn delete_all_in_aws(&mut self) {
+        let group = self.bindings.values().find_map(|binding| binding.spec.target_group_arn.clone()).expect("an ARN");
+        let every = Call::DescribeLoadBalancers(LoadBalancerQuery::All { marker: None });
+        let Ok(Reply::LoadBalancers { load_balancers, .. }) = aws::call(&mut self.model, &every, self.now).outcome
+        else {
+            panic!("no answer")
+        };
+        let balancers = load_balancers.into_iter().map(|found| Call::DeleteLoadBalancer { load_balancer: found.arn });
+        for call in balancers.chain([Call::DeleteTargetGroup { group: Arn::new(&group) }]) {
+            aws::call(&mut self.model, &call, self.now).outcome.expect("it is deleted");
+            self.settle_aws();
+        }
     }
 
     pub(crate) fn hostname(&self, key: &Key) -> Option<String> {
