@@ -420,6 +420,10 @@ impl Books {
             ) if fault.is("TargetGroupNotFound") => {
                 view.not_found.entry(group.as_str().to_owned()).or_default().push(now);
             }
+            // It may not have come about: nothing follows from it.
+            (Action::Kubernetes(Request::PatchGate { uid, condition_type, .. }), Outcome::Kubernetes(Err(_))) => {
+                view.wanted_gates.remove(&(uid.clone(), condition_type.clone()));
+            }
             (Action::Kubernetes(Request::GetPod { pod }), Outcome::Kubernetes(answer)) => match answer {
                 Ok(Answer::Pod(found)) => {
                     view.read_pods.insert(pod.clone(), (now, Some(found.meta.uid.clone())));
