@@ -27,6 +27,8 @@ pub(super) struct Look {
     /// When the registrar had the answer.
     pub(super) answered_at: Option<Duration>,
     pub(super) states: BTreeMap<TargetKey, (HealthState, Option<String>)>,
+    /// Who had which address when it was asked for, as far as the registrar knew.
+    pub(super) owners: BTreeMap<String, BTreeSet<Uid>>,
     /// For each healthy target, whose answers made it so.
     pub(super) decided_by: BTreeMap<TargetKey, BTreeSet<Option<Uid>>>,
 }
@@ -46,6 +48,8 @@ struct Flight {
     sent_at: Option<Duration>,
     /// Owners of the addresses of a registration when it was wanted.
     owners: BTreeMap<TargetKey, BTreeSet<Uid>>,
+    /// Owners of all addresses when a look was sent.
+    all_owners: BTreeMap<String, BTreeSet<Uid>>,
 }
 
 /// What a fresh read of a Service's endpoints said.
@@ -163,6 +167,16 @@ impl View {
         self.pods().filter(has).map(|pod| pod.meta.uid.clone()).collect()
     }
 
+    fn all_owners(&self) -> BTreeMap<String, BTreeSet<Uid>> {
+        let mut all: BTreeMap<String, BTreeSet<Uid>> = BTreeMap::new();
+        for pod in self.pods().filter(|pod| !pod.finished) {
+            for address in &pod.addresses {
+                all.entry(address.to_string()).or_default().insert(pod.meta.uid.clone());
+            }
+        }
+        all
+    }
+
     /// The last look at a group whose answer has arrived.
     pub(super) fn last_look(&self, group: &str) -> Option<&Look> {
         self.answered(group).last()
@@ -270,11 +284,9 @@ impl Books {
         }
     }
 
-    /// Since when a pod was the only one with an address in storage, if it was at that time.
-    pub(super) fn sole_owner_since(&self, address: &str, uid: &Uid, at: Duration) -> Option<Duration> {
-        let history = self.owners.get(address)?;
-        let (since, owners) = history.iter().rev().find(|(since, _)| *since <= at)?;
-        (owners.len() == 1 && owners.contains(uid)).then_some(*since)
+    /// Since when a pod has had an address, by what is stored.
+    pub(super) fn owner_since(&self, address: &str, uid: &Uid) -> Option<Duration> {
+        self.owners.get(address)?.iter().find(|(_, owners)| owners.contains(uid)).map(|(since, _)| *since)
     }
 
     /// Who had an address last, or had it before it was given back.
@@ -468,14 +480,18 @@ impl Books {
             }
             _ => {}
         }
-        view.flights.insert(effect.id, Flight { effect: effect.clone(), sent_at: None, owners });
+        view.flights
+            .insert(effect.id, Flight { effect: effect.clone(), sent_at: None, owners, all_owners: BTreeMap::new() });
     }
 
     fn sent(&mut self, now: Duration, number: Number, effect: &Effect) {
         let rate = f64::from(self.rates[number]) / 100.0;
         let view = &mut self.views[number];
+        let is_look = matches!(&effect.action, Action::Aws { call: Call::DescribeTargetHealth { .. }, .. });
+        let all_owners = if is_look { view.all_owners() } else { BTreeMap::new() };
         if let Some(flight) = view.flights.get_mut(&effect.id) {
             flight.sent_at = Some(now);
+            flight.all_owners = all_owners;
         }
         if let Action::Aws { call, .. } = &effect.action {
             self.counts.calls += 1;
@@ -492,7 +508,9 @@ impl Books {
         match (call, reply) {
             (Call::DescribeTargetHealth { group }, Reply::TargetHealth(states)) => {
                 let view = &mut self.views[number];
-                let Some(sent_at) = view.flights.get(&effect.id).and_then(|flight| flight.sent_at) else { return };
+                let Some(flight) = view.flights.get_mut(&effect.id) else { return };
+                let Some(sent_at) = flight.sent_at else { return };
+                let owners = std::mem::take(&mut flight.all_owners);
                 let states: BTreeMap<TargetKey, _> = states
                     .iter()
                     .map(|state| (key_of(group, &state.target), (state.state.clone(), state.reason.clone())))
@@ -500,7 +518,7 @@ impl Books {
                 let healthy = states.iter().filter(|(_, (state, _))| *state == HealthState::Healthy);
                 let decided_by =
                     healthy.filter_map(|(key, _)| Some((key.clone(), self.decided_by.get(key)?.clone()))).collect();
-                let look = Look { id: effect.id, sent_at, answered_at: None, states, decided_by };
+                let look = Look { id: effect.id, sent_at, answered_at: None, states, owners, decided_by };
                 view.looks.entry(group.as_str().to_owned()).or_default().push(look);
             }
             (Call::RegisterTargets { group, targets }, _) => {

@@ -113,8 +113,11 @@ impl World {
             self.bring(number, kind, Brought::Item(Box::new(item)));
         }
         self.bring(number, kind, Brought::Listed(changes));
+        // A server that is behind stays so for a while.
+        let catches_up = if behind > 0 { self.choices.millis(0, 5000) } else { Duration::ZERO };
         if let Some(watch) = self.replicas[number].watches.get_mut(&kind) {
             watch.sent = changes;
+            watch.last += catches_up;
         }
     }
 

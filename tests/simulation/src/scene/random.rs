@@ -58,6 +58,7 @@ impl Scene {
             let step = scene.random_step(choices);
             scene.steps.push((at, step));
         }
+        scene.theme(choices, time);
         for _ in 0..choices.below(7) {
             let mut at = choices.between(Duration::from_secs(1), BEGIN + time);
             if choices.chance(600) {
@@ -69,6 +70,43 @@ impl Scene {
             scene.faults.push((at, fault));
         }
         scene.finish(choices, BEGIN + time)
+    }
+
+    /// Something that is done, and what of all things goes wrong with it.
+    fn theme(&mut self, choices: &mut Choices, time: Duration) {
+        let at = BEGIN + choices.between(Duration::ZERO, time);
+        let workload = choices.below(u32::try_from(self.workloads.len()).unwrap_or(1)) as usize;
+        let binding = choices.below(u32::try_from(self.bindings.len()).unwrap_or(1)) as usize;
+        let lasts = Duration::from_secs(u64::from(1 + choices.below(12)));
+        let lossy = choices.of(&[Fate::RequestLost, Fate::ReplyLost, Fate::FailedBefore, Fate::FailedAfter]);
+        let aws = |operation, fate, lasts| Fault::Storm(Way::Aws(Some(operation)), fate, 1000, lasts);
+        let (step, fault) = match choices.below(10) {
+            1 => (Step::Scale(workload, choices.below(2) as usize), aws("DeregisterTargets", lossy, lasts)),
+            2 => (Step::Scale(workload, 3), aws("RegisterTargets", lossy, lasts)),
+            3 => {
+                let operation = choices.of(&["DescribeTargetHealth", "DeregisterTargets"]);
+                let code = choices.of(&["ValidationError", "AccessDenied"]);
+                (Step::Binding(binding, false), aws(operation, Fate::Refused(code), lasts))
+            }
+            4 => {
+                let operation = choices.of(&["RegisterTargets", "DescribeTargetHealth", "DeregisterTargets"]);
+                (Step::Rollout(workload), aws(operation, Fate::Throttled, lasts * 6))
+            }
+            5 => {
+                self.stale_lists = true;
+                let kind = choices.of(&[Kind::Pod, Kind::Slice]);
+                (Step::Rollout(workload), Fault::Disconnect(choices.below(2) as usize, kind, true, lasts / 8))
+            }
+            6 => {
+                self.workloads[workload].drain = Duration::ZERO;
+                (Step::DeleteAll(workload), Fault::Stall(choices.below(2) as usize, choices.of(&KINDS), lasts))
+            }
+            7 => (Step::AllAnswer(workload, false), Fault::Crash(choices.below(2) as usize, choices.of(&Moment::ALL))),
+            _ => return,
+        };
+        let before = choices.between(Duration::ZERO, lasts / 2);
+        self.faults.push((at.saturating_sub(before), fault));
+        self.steps.push((at, step));
     }
 
     /// What was taken away comes back, so that there is something to settle to; mostly.
