@@ -286,11 +286,14 @@ impl SpotState {
         }
     }
 
-    /// Whether nothing is known that would be missed.
+    /// Whether nothing is known of a place that nobody wants that would be missed. What AWS says of it later is news.
     pub fn is_forgettable(&self, now: Duration) -> bool {
-        self.holder.is_none() && !self.in_flight && matches!(self.presence(now), Presence::Absent) && {
-            let settled = |stamp: Stamp| now.saturating_sub(stamp.at) >= SETTLING;
-            self.wrote.stamp().is_none_or(|stamp| settled(stamp) && self.looked_since_write())
-        }
+        let settled = |stamp: Stamp| now.saturating_sub(stamp.at) >= SETTLING;
+        !self.in_flight
+            && self.presence(now) == Presence::Absent
+            && self
+                .wrote
+                .stamp()
+                .is_none_or(|stamp| settled(stamp) || (self.looked_since_write() && self.verdict.is_none()))
     }
 }

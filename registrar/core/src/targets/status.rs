@@ -66,7 +66,11 @@ impl Binding {
             }
             (false, Some((_, what))) => {
                 let service = &record.spec.service_ref.name;
-                ("Resolved", false, "BackendNotFound", format!("{what} of Service {service} is not there"))
+                let message = match what {
+                    "port" => format!("Service {service} does not have the port"),
+                    _ => format!("there is no Service {service}"),
+                };
+                ("Resolved", false, "BackendNotFound", message)
             }
             (false, None) => match self.authority.complaint(desk.settings) {
                 Some(complaint) => ("Resolved", true, "NotAuthorised", complaint),
