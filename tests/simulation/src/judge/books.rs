@@ -75,7 +75,6 @@ pub(super) struct View {
     pub(super) leading: Option<Fence>,
     flights: BTreeMap<EffectId, Flight>,
     pub(super) looks: BTreeMap<String, Vec<Look>>,
-    pub(super) acknowledged: BTreeMap<TargetKey, Vec<Acknowledged>>,
     /// Fresh reads of pods: when, and the UID that was found.
     pub(super) read_pods: BTreeMap<Key, (Duration, Option<Uid>)>,
     pub(super) read_endpoints: BTreeMap<Key, Fresh>,
@@ -123,6 +122,8 @@ pub(super) struct Books {
     pub(super) tags: BTreeMap<String, Vec<(Duration, Allowed)>>,
     /// Targets that a registrar has registered, ever.
     pub(super) ours: BTreeSet<TargetKey>,
+    /// Registrations that were acknowledged to a registrar, since the target was last deregistered.
+    pub(super) acknowledged: BTreeMap<TargetKey, Vec<Acknowledged>>,
     /// When a target was last deregistered by a registrar.
     pub(super) deregistered_at: BTreeMap<TargetKey, Duration>,
     pub(super) counts: Counts,
@@ -279,6 +280,7 @@ impl Books {
             leased_to: None,
             tags: BTreeMap::new(),
             ours: BTreeSet::new(),
+            acknowledged: BTreeMap::new(),
             deregistered_at: BTreeMap::new(),
             counts: Counts::default(),
         }
@@ -421,7 +423,7 @@ impl Books {
                 for target in targets {
                     let key = key_of(group, target);
                     let owners = flight.owners.get(&key).cloned().unwrap_or_default();
-                    view.acknowledged.entry(key).or_default().push(Acknowledged { at: now, owners });
+                    self.acknowledged.entry(key).or_default().push(Acknowledged { at: now, owners });
                 }
             }
             (
@@ -532,6 +534,7 @@ impl Books {
                 for target in targets {
                     let key = key_of(group, target);
                     *self.counts.deregistered.entry(self.latest_owner(&key.address)).or_default() += 1;
+                    self.acknowledged.remove(&key);
                     self.deregistered_at.insert(key, now);
                 }
             }

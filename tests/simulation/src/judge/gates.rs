@@ -99,7 +99,8 @@ fn unfit(books: &Books, patch: &Patch<'_>, key: &TargetKey, look: &Look) -> Opti
     if look.states.get(key).is_none_or(|(state, _)| *state != HealthState::Healthy) {
         return Some(format!("the look of {sent:?} says {:?}", look.states.get(key)));
     }
-    let acknowledged = patch.view.acknowledged.get(key).into_iter().flatten();
+    // Acknowledged to whomever: an open gate of this pod tells the next leader of it.
+    let acknowledged = books.acknowledged.get(key).into_iter().flatten();
     if !acknowledged.clone().any(|a| a.owners.contains(patch.uid) && a.at <= sent) {
         let known: Vec<_> = acknowledged.map(|a| (a.at, &a.owners)).collect();
         return Some(format!("no registration for it was acknowledged before the look of {sent:?}, but {known:?}"));

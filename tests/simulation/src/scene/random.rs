@@ -93,9 +93,12 @@ impl Scene {
                 (Step::Rollout(workload), aws(operation, Fate::Throttled, lasts * 6))
             }
             5 => {
-                self.stale_lists = true;
-                let kind = choices.of(&[Kind::Pod, Kind::Slice]);
-                (Step::Rollout(workload), Fault::Disconnect(choices.below(2) as usize, kind, true, lasts / 8))
+                let (number, back) = (choices.below(2) as usize, choices.millis(500, 8000));
+                let travel = Fault::TimeTravel(number, back, lasts / 2);
+                let step = choices.of(&[Step::Rollout(workload), Step::DeleteAll(workload), Step::Scale(workload, 3)]);
+                // It must have got somewhere first.
+                self.faults.push((at + choices.millis(500, 15_000), travel));
+                (step, Fault::Disconnect(number, Kind::Pod, true, Duration::ZERO))
             }
             6 => {
                 self.workloads[workload].drain = Duration::ZERO;
@@ -158,7 +161,8 @@ impl Scene {
             5 => Fault::Terminate(number),
             6..8 => Fault::Pause(number, time * 3),
             8..10 => Fault::Stall(number, kind, time),
-            10..12 => Fault::Disconnect(number, kind, choices.chance(700), time / 4),
+            10 => Fault::Disconnect(number, kind, choices.chance(700), time / 4),
+            11 => Fault::TimeTravel(number, time, choices.millis(200, 6000)),
             12 => Fault::Disconnect(number, choices.of(&[Kind::Pod, Kind::Slice]), true, time / 8),
             13 => Fault::ApiDown(time),
             14 => Fault::Behind(number, time / 4),
