@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::status::Status;
+use crate::{plan::Plan, status::Status};
 
 /// Puts Kubernetes pods behind Network Load Balancers, and never sends a request to one that cannot answer it.
 ///
@@ -28,6 +28,10 @@ pub struct Cli {
 pub enum Command {
     /// Keep target groups and gates up to date until SIGTERM (the default)
     Run(Box<Run>),
+    /// Show what would be created, changed, replaced and deleted, without doing it
+    ///
+    /// Exit code 0: nothing. 1: something would change, waits for a word, or stands in the way. 2: there is no plan.
+    Plan(Box<Plan>),
     /// Show Services with their load balancers, targets and gates, as AWS and the cluster have them now
     ///
     /// Exit code 0: all is well. 1: a target is not healthy, or something else is not as it should be. 2: it cannot be

@@ -9,6 +9,7 @@ pub mod executor;
 pub mod kubernetes;
 pub mod leadership;
 pub mod metrics;
+pub mod plan;
 pub mod run;
 pub mod settings;
 pub mod status;

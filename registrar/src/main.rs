@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = match cli.command {
         Some(Command::Run(arguments)) => run(*arguments),
+        Some(Command::Plan(arguments)) => ask(registrar::plan::run(*arguments)),
         Some(Command::Status(arguments)) => ask(registrar::status::run(*arguments)),
         None => run(cli.run),
     };

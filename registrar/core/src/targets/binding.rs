@@ -105,8 +105,8 @@ pub struct Binding {
     pub fill_retry: Retry,
     /// Whether the resolved spec is being written.
     pub filling: bool,
-    /// When something was last found to be otherwise than it was left.
-    pub drifted_at: Option<(Duration, String)>,
+    /// What was found to be otherwise than it was left, and is not repaired yet.
+    pub drifted: Option<String>,
     /// When a call was last throttled.
     pub throttled_at: Option<Duration>,
     /// What has been said of it in Events, by reason.
@@ -191,7 +191,7 @@ impl Binding {
             write_retry: Retry::default(),
             fill_retry: Retry::default(),
             filling: false,
-            drifted_at: None,
+            drifted: None,
             throttled_at: None,
             said: BTreeMap::new(),
         }
@@ -303,7 +303,9 @@ impl Binding {
         let stamp = desk.stamp();
         for (spot, wanted) in &mut self.wanted {
             wanted.contested |= is_contested(spot, wanted, desk);
-            let state = self.spots.entry(spot.clone()).or_default();
+            // What is not known here was not listed when the group was last looked at.
+            let unlisted = || SpotState { looked: self.looks.last, ..SpotState::default() };
+            let state = self.spots.entry(spot.clone()).or_insert_with(unlisted);
             state.leaving_since = None;
             match &mut state.holder {
                 Some(holder) if holder.owner.uid == wanted.owner.uid => {

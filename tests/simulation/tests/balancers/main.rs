@@ -12,3 +12,6 @@ mod adoption;
 mod bench;
 mod crash;
 mod life;
+mod services;
+mod stage;
+mod vectors;
