@@ -227,6 +227,7 @@ impl Binding {
             }
             self.fill(record, &facts, desk, &mut alarm);
         }
+        self.report_left_out(desk);
         self.report_ungated(record, desk, &mut alarm);
         self.write_status(record, desk, &mut alarm);
         self.spots.retain(|spot, state| self.wanted.contains_key(spot) || !state.is_forgettable(desk.now));

@@ -65,7 +65,7 @@ fn settling_pace(since: Duration) -> Duration {
 
 impl Binding {
     /// When the group is to be looked at next, and how urgent that is.
-    fn next_look(&self, record: &BindingRecord, facts: &Facts, desk: &Desk<'_>) -> (Duration, Priority) {
+    fn next_look(&self, record: &BindingRecord, desk: &Desk<'_>) -> (Duration, Priority) {
         let now = desk.now;
         let Some(last) = self.looks.last else {
             let urgent = self.stirred || record.meta.deleting || self.waiting_gates(desk).next().is_some();
@@ -109,10 +109,6 @@ impl Binding {
         if self.fail_open.is_some() {
             soon(last.at + Duration::from_secs(2));
         }
-        if facts.takeover.is_none() && gated {
-            // Nothing can be credited before the health check is known.
-            soon(last.at + Duration::from_secs(2));
-        }
         next
     }
 
@@ -135,7 +131,7 @@ impl Binding {
         if self.looks.flight.is_some() {
             return;
         }
-        let (at, priority) = self.next_look(record, facts, desk);
+        let (at, priority) = self.next_look(record, desk);
         let at = at.max(self.looks.retry.at);
         if at > desk.now {
             alarm.at(at);
