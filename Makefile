@@ -84,6 +84,8 @@ scenarios: binaries tests ## what must hold in the lab, tried in the lab
 	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test pods --test processes --test webhook --test webhook_answers --test webhook_outages
 	@$(LAB) exec --without webhook,cert-manager,aws --image sluice-webhook=target/debug/webhook -- \
 		$(CARGO_TEST) --offline --test bindings --test webhook_local_ca
+	@$(LAB) exec --without webhook,registrar --image sluice-webhook=target/debug/webhook \
+		--image sluice-registrar=target/debug/registrar -- $(CARGO_TEST) --offline --test chart
 
 lab: export CMD := $(CMD)
 lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get nodes -o wide'

@@ -27,7 +27,8 @@ fn documented() -> Table {
         let mut cells = rest.split(" | ");
         let kind = cells.next().unwrap().to_owned();
         // An empty cell leaves two bars next to each other.
-        let labels = if rest.starts_with(&format!("{kind} | |")) { BTreeSet::new() } else { cell(cells.next().unwrap()) };
+        let labels =
+            if rest.starts_with(&format!("{kind} | |")) { BTreeSet::new() } else { cell(cells.next().unwrap()) };
         (name.to_owned(), (kind, labels))
     })
     .collect()

@@ -76,6 +76,78 @@ fn violations_are_shown_with_file_line_and_object() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+/// A Service and workloads behind it, of every kind: before and after it, and in a list.
+const WORKLOADS: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: early, namespace: team}
+spec:
+  template:
+    metadata:
+      labels: {app: web}
+      annotations:
+        elbv2.k8s.aws/pod-drain: soon
+        service.beta.kubernetes.io/aws-load-balancer-quic-enabled-containers: other
+    spec:
+      containers:
+        - name: server
+          lifecycle: {preStop: {sleep: {seconds: 35}}}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  namespace: team
+  annotations: {service.beta.kubernetes.io/aws-load-balancer-nlb-target-type: ip}
+spec:
+  type: LoadBalancer
+  loadBalancerClass: service.k8s.aws/nlb
+  selector: {app: web}
+  ports: [{port: 80}]
+---
+kind: List
+apiVersion: v1
+items:
+  - {kind: Pod, apiVersion: v1, metadata: {name: p, annotations: {elbv2.k8s.aws/pod-drain: 5}}, spec: {containers: []}}
+  - {kind: PodTemplate, apiVersion: v1, metadata: {name: t}, template: {metadata: {annotations: {elbv2.k8s.aws/pod-drian: \"5\"}}}}
+  - {kind: StatefulSet, apiVersion: apps/v1, metadata: {name: s}, spec: {template: {metadata: {annotations: {elbv2.k8s.aws/pod-drain: x}}}}}
+  - {kind: Job, apiVersion: batch/v1, metadata: {name: j}, spec: {template: {metadata: {annotations: {elbv2.k8s.aws/pod-drain: x}}}}}
+---
+kind: DaemonSetList
+apiVersion: apps/v1
+items:
+  - {metadata: {name: d}, spec: {template: {metadata: {annotations: {elbv2.k8s.aws/pod-drain: x}}}}}
+---
+kind: CronJob
+apiVersion: batch/v1
+metadata: {name: c, annotations: {a: 1}}
+spec: {jobTemplate: {spec: {template: {metadata: {labels: [x]}}}}}
+---
+{kind: Deployment, apiVersion: apps/v1, metadata: {name: fine, namespace: team}, spec: {template: {metadata: {labels: {app: web}}, spec: {containers: [{name: a}]}}}}
+";
+
+#[test]
+fn templates_of_pods_are_judged_as_their_pods_would_be() {
+    let output = lint(&["-"], WORKLOADS);
+    let shown = text(&output.stdout);
+    for line in [
+        "-:9: warning: Deployment team/early: elbv2.k8s.aws/pod-drain: \"soon\": ",
+        "-:12: warning: Deployment team/early: spec: container server: the preStop hook sleeps 35 s, ",
+        "-:12: warning: Deployment team/early: spec: container server: terminationGracePeriodSeconds is 30, ",
+        "-:12: warning: Deployment team/early: spec: service.beta.kubernetes.io/aws-load-balancer-quic-enabled-containers: \"other\"",
+        "-:31: error: Pod p: elbv2.k8s.aws/pod-drain: \"5\": is not a text",
+        "-:32: warning: PodTemplate t: elbv2.k8s.aws/pod-drian: ",
+        "-:33: warning: StatefulSet s: elbv2.k8s.aws/pod-drain: \"x\": ",
+        "-:34: warning: Job j: elbv2.k8s.aws/pod-drain: \"x\": ",
+        "-:39: warning: DaemonSet d: elbv2.k8s.aws/pod-drain: \"x\": ",
+        "error: CronJob c: kind: the API server cannot read the object: invalid type: sequence, expected a map; correct the field",
+    ] {
+        assert!(shown.contains(line), "{line} in\n{shown}");
+    }
+    assert!(!shown.contains("fine"), "{shown}");
+    assert!(shown.contains("\n9 objects checked: 2 errors, 8 warnings\n"), "{shown}");
+}
+
 #[test]
 fn exit_codes_tell_what_was_found() {
     for (arguments, input, code) in [

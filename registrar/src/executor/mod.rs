@@ -197,6 +197,9 @@ fn log(effect: &Effect, outcome: &Outcome, took: Duration, barred: Option<Barred
                 "write to AWS"
             );
         }
+        // A lookup that finds nothing is an answer.
+        (Action::Aws { .. }, Outcome::Aws(Err(fault)))
+            if fault.code().is_some_and(|code| code.ends_with("NotFound")) => {}
         (Action::Aws { account, call }, Outcome::Aws(Err(fault))) => {
             tracing::warn!(effect = id, operation = call.operation(), ?account, namespace, name, because, %fault, "read of AWS failed");
         }

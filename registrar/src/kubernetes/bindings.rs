@@ -31,7 +31,9 @@ impl Cluster {
         uid: &Uid,
         status: &TargetGroupBindingStatus,
     ) -> Result<Answer, Denial> {
-        let patch = with_kind(json!({"metadata": {"uid": &*uid.0}, "status": stamped(status, Timestamp::now())}));
+        let patch = applied(
+            json!({"metadata": {"name": &*binding.name, "uid": &*uid.0}, "status": stamped(status, Timestamp::now())}),
+        );
         let parameters = PatchParams::apply(MANAGER).force();
         let api = self.api::<TargetGroupBinding>(binding);
         api.patch_status(&binding.name, &parameters, &Patch::Apply(&patch)).await.map_err(denial)?;
@@ -57,7 +59,7 @@ impl Cluster {
         labels: &BTreeMap<String, String>,
         spec: &TargetGroupBindingSpec,
     ) -> Result<Answer, Denial> {
-        let patch = with_kind(json!({"metadata": {"labels": labels}, "spec": value(spec)?}));
+        let patch = applied(json!({"metadata": {"name": &*binding.name, "labels": labels}, "spec": value(spec)?}));
         let parameters = PatchParams::apply(MANAGER).force();
         let api = self.api::<TargetGroupBinding>(binding);
         api.patch(&binding.name, &parameters, &Patch::Apply(&patch)).await.map_err(denial)?;
@@ -72,8 +74,8 @@ impl Cluster {
     }
 }
 
-/// What server-side apply needs to know of a body.
-fn with_kind(mut body: Value) -> Value {
+/// What server-side apply needs to know of a body, besides the name.
+fn applied(mut body: Value) -> Value {
     body["apiVersion"] = json!(TargetGroupBinding::api_version(&()));
     body["kind"] = json!(TargetGroupBinding::kind(&()));
     body

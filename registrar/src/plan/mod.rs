@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client, api::ListParams};
 use registrar_core::{
     aws::Account,
-    balancers::{Desired, Environment, Intent, Network, Observed, needs_shared, plan},
+    balancers::{Desired, Environment, Intent, Network, Observed, plan},
 };
 
 use self::{
@@ -152,14 +152,14 @@ async fn online(arguments: &Plan, read: &Read, mut environment: Environment) -> 
             Task::Refused(violations) => planned.violations = violations,
             Task::Plan(mut inputs, violations) => {
                 planned.violations = violations;
-                if shared.is_none() && needs_shared(&inputs.spec.security_groups) {
+                let observed = observe::all(&reader, service, &mut inputs, network).await?;
+                let desired = Desired::of(&inputs, &observed);
+                if shared.is_none() && inputs.intent == Intent::Keep && desired.needs_shared_group() {
                     let name = nlb::names::backend_security_group(&environment.settings.cluster_name);
                     planned
                         .notes
                         .push(format!("security group {name}, which load balancers share, would be made first"));
                 }
-                let observed = observe::all(&reader, service, &mut inputs, network).await?;
-                let desired = Desired::of(&inputs, &observed);
                 planned.planned(plan(&desired, &inputs, &observed));
                 if inputs.intent == Intent::Keep {
                     planned.model = desired.into();

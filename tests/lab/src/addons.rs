@@ -9,51 +9,54 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::{admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment};
-use kube::{Api, Client};
+use k8s_openapi::{
+    api::{admissionregistration::v1::MutatingWebhookConfiguration, apps::v1::Deployment, core::v1::Namespace},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{Api, Client, api::PostParams};
+use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 use world::World;
 
 use crate::{
     assets::Assets,
+    chart,
     cli::{NamedImage, Options, Part},
     ready,
 };
 
-/// Our images, as the manifests name them, with the programs that are built beside this one.
+/// Our images, as the chart names them, with the programs that are built beside this one.
 const WEBHOOK_IMAGE: (&str, &str) = ("sluice-webhook", "webhook");
 const REGISTRAR_IMAGE: (&str, &str) = ("sluice-registrar", "registrar");
 
 const CERT_MANAGER: &str = include_str!("../manifests/cert-manager.yaml");
-/// The webhook as it is installed anywhere: the definition of bindings, the webhook, and its certificate.
-const WEBHOOK: [&str; 3] = [
-    include_str!("../../../manifests/crds/targetgroupbindings.yaml"),
-    include_str!("../../../manifests/webhook.yaml"),
-    include_str!("../../../certs/cert-manager.yaml"),
-];
-/// The registrar as it is installed anywhere.
-const REGISTRAR: [&str; 2] =
-    [include_str!("../../../manifests/registrar.yaml"), include_str!("../../../manifests/registrar-policies.yaml")];
 /// What the registrar's role is in every world that has one for it.
 const REGISTRAR_ROLE: &str = "role/sluice-registrar";
-/// Between documents of YAML.
-const SEPARATOR: &str = "\n---\n";
+/// Our release, and the namespace that it is installed in.
+const RELEASE: &str = "sluice";
+const NAMESPACE: &str = "sluice-system";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Why something could not be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// kubectl did not run.
-    #[error("run kubectl to {0}: {1}")]
+    /// kubectl or Helm did not run.
+    #[error("{0}: {1}")]
     Run(&'static str, #[source] io::Error),
+    /// The chart's files cannot be written.
+    #[error("write the chart to {0}: {1}")]
+    Chart(PathBuf, #[source] io::Error),
+    /// The API server refused.
+    #[error("create namespace {NAMESPACE}: {0}")]
+    Namespace(#[source] Box<kube::Error>),
     /// A program is not where it is built.
     #[error("{0} is not there: build it (cargo build -p {1}), or leave it out (--without {1})")]
     NotBuilt(PathBuf, &'static str),
     /// It did not come up.
-    #[error("the {0} was not ready within {PATIENCE:?}: {1}")]
-    NotReady(&'static str, String),
-    /// kubectl refused.
-    #[error("{0}: kubectl says: {1}")]
+    #[error("Sluice was not ready within {PATIENCE:?}: {0}")]
+    NotReady(String),
+    /// kubectl or Helm refused.
+    #[error("{0}: {1}")]
     Refused(&'static str, String),
 }
 
@@ -86,61 +89,59 @@ pub fn has_webhook(options: &Options) -> bool {
     [Part::Webhook, Part::Node, Part::CertManager].into_iter().all(|part| options.with(part))
 }
 
-/// Applies the webhook's manifests and waits until API servers ask it.
-pub async fn install_webhook(
+/// Installs the chart with Helm, as it is installed anywhere, and waits until what it holds is ready. `state` is a directory
+/// for the chart.
+pub async fn install_sluice(
     assets: &Assets,
     environment: &BTreeMap<String, OsString>,
     client: &Client,
     world: &World,
+    options: &Options,
+    state: &Path,
 ) -> Result<(), Error> {
-    let manifest = valued(&WEBHOOK.join(SEPARATOR), world);
-    let arguments = ["apply", "--server-side", "-f", "-"].map(OsString::from);
-    apply(assets.program("kubectl"), arguments, &manifest, environment, "apply the webhook").await?;
-    ready::until(PATIENCE, || missing_webhook(client)).await.map_err(|missing| Error::NotReady("webhook", missing))
+    let (webhook, registrar) = (has_webhook(options), has_registrar(options));
+    if !webhook && !registrar {
+        return Ok(());
+    }
+    let directory = state.join("chart");
+    chart::write(&directory).map_err(|e| Error::Chart(directory.clone(), e))?;
+    create_namespace(client).await.map_err(|e| Error::Namespace(Box::new(e)))?;
+    let role = world.roles.iter().find(|role| role.arn.ends_with(REGISTRAR_ROLE));
+    let annotations = role.map(|role| json!({"eks.amazonaws.com/role-arn": role.arn}));
+    let values = json!({
+        "clusterName": world.cluster,
+        "region": world.region,
+        "vpcId": world.vpc.id,
+        "serviceAccount": {"annotations": annotations.unwrap_or_else(|| json!({}))},
+        "webhook": {"enabled": webhook},
+        "registrar": {"enabled": registrar},
+    });
+    let arguments = ["install", RELEASE, "--namespace", NAMESPACE, "--values", "-"].map(OsString::from);
+    let arguments = arguments.into_iter().chain([directory.into_os_string()]);
+    run(assets.program("helm"), arguments, &values.to_string(), environment, "install the chart").await?;
+    ready::until(PATIENCE, || missing(client, webhook, registrar)).await.map_err(Error::NotReady)
 }
 
-/// Applies the registrar's manifests, and what it shares with the webhook, and waits until it is ready.
-pub async fn install_registrar(
-    assets: &Assets,
-    environment: &BTreeMap<String, OsString>,
-    client: &Client,
-    world: &World,
-) -> Result<(), Error> {
-    let [definitions, webhook, _] = WEBHOOK;
-    let shared = webhook
-        .split(SEPARATOR)
-        .filter(|document| document.contains("kind: Namespace\n") || document.contains("  name: sluice-settings\n"));
-    let manifest: Vec<_> = std::iter::once(definitions).chain(shared).chain(REGISTRAR).collect();
-    let manifest = valued(&manifest.join(SEPARATOR), world);
-    let arguments = ["apply", "--server-side", "-f", "-"].map(OsString::from);
-    apply(assets.program("kubectl"), arguments, &manifest, environment, "apply the registrar").await?;
-    let missing = || async {
-        let available = is_available(client, "sluice-registrar").await?;
-        Ok((!available).then(|| "none of its replicas is available".to_owned()))
-    };
-    ready::until(PATIENCE, missing).await.map_err(|missing| Error::NotReady("registrar", missing))
+/// Pods that want more than they should are refused here.
+async fn create_namespace(client: &Client) -> Result<(), kube::Error> {
+    let labels = [("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())];
+    let metadata =
+        ObjectMeta { name: Some(NAMESPACE.to_owned()), labels: Some(labels.into()), ..ObjectMeta::default() };
+    let namespace = Namespace { metadata, ..Namespace::default() };
+    Api::all(client.clone()).create(&PostParams::default(), &namespace).await.map(drop)
 }
 
-/// The manifests with the values of this world.
-fn valued(manifest: &str, world: &World) -> String {
-    let role = world.roles.iter().find(|role| role.arn.ends_with(REGISTRAR_ROLE)).map_or("", |role| &role.arn);
-    let values = [
-        ("clusterName: \"\"", format!("clusterName: \"{}\"", world.cluster)),
-        ("eks.amazonaws.com/role-arn: \"\"", format!("eks.amazonaws.com/role-arn: \"{role}\"")),
-        ("{ name: SLUICE_VPC_ID, value: \"\" }", format!("{{ name: SLUICE_VPC_ID, value: \"{}\" }}", world.vpc.id)),
-    ];
-    values.iter().fold(manifest.to_owned(), |text, (empty, value)| text.replace(empty, value))
-}
-
-async fn is_available(client: &Client, deployment: &str) -> Result<bool, kube::Error> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), "sluice-system");
-    let status = deployments.get(deployment).await?.status.unwrap_or_default();
-    Ok(status.available_replicas.unwrap_or_default() > 0)
-}
-
-async fn missing_webhook(client: &Client) -> Result<Option<String>, kube::Error> {
-    if !is_available(client, "sluice-webhook").await? {
-        return Ok(Some("none of its replicas is available".to_owned()));
+async fn missing(client: &Client, webhook: bool, registrar: bool) -> Result<Option<String>, kube::Error> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+    for (_, name) in [(webhook, "sluice-webhook"), (registrar, "sluice-registrar")].iter().filter(|(wanted, _)| *wanted)
+    {
+        let status = deployments.get(name).await?.status.unwrap_or_default();
+        if status.available_replicas.unwrap_or_default() < 1 {
+            return Ok(Some(format!("no replica of {name} is available")));
+        }
+    }
+    if !webhook {
+        return Ok(None);
     }
     let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let hooks = configurations.get("sluice-webhook").await?.webhooks.unwrap_or_default();
@@ -153,20 +154,20 @@ pub async fn install_cert_manager(assets: &Assets, environment: &BTreeMap<String
     let kubectl = assets.program("kubectl");
     let definitions = ["apply", "--server-side", "-f"].map(OsString::from);
     let definitions = definitions.into_iter().chain([assets.certificate_crds.clone().into_os_string()]);
-    apply(kubectl, definitions, "", environment, "apply cert-manager's definitions").await?;
+    run(kubectl, definitions, "", environment, "apply cert-manager's definitions").await?;
     let manifest = ["apply", "--server-side", "-f", "-"].map(OsString::from);
-    apply(kubectl, manifest, CERT_MANAGER, environment, "apply cert-manager").await
+    run(kubectl, manifest, CERT_MANAGER, environment, "apply cert-manager").await
 }
 
-async fn apply(
-    kubectl: &Path,
+async fn run(
+    program: &Path,
     arguments: impl IntoIterator<Item = OsString>,
     input: &str,
     environment: &BTreeMap<String, OsString>,
     purpose: &'static str,
 ) -> Result<(), Error> {
     let failed = |e| Error::Run(purpose, e);
-    let mut child = Command::new(kubectl)
+    let mut child = Command::new(program)
         .args(arguments)
         .envs(environment)
         .stdin(Stdio::piped())

@@ -153,11 +153,10 @@ impl Lab {
         if self.options.with(Part::CertManager) {
             addons::install_cert_manager(&self.assets, &environment).await?;
         }
-        if addons::has_webhook(&self.options) {
-            addons::install_webhook(&self.assets, &environment, &control.client, &self.world).await?;
-        }
-        if addons::has_registrar(&self.options) {
-            addons::install_registrar(&self.assets, &environment, &control.client, &self.world).await?;
+        // The story installs Sluice itself, for all to see.
+        if !(matches!(activity, Activity::Demo { .. }) && demo::whole()) {
+            let Self { assets, world, options } = &self;
+            addons::install_sluice(assets, &environment, &control.client, world, options, state).await?;
         }
         let nodes = if self.options.with(Part::Node) { self.world.instances.len() } else { 0 };
         ready::wait(&control.client, nodes).await?;
@@ -186,7 +185,15 @@ impl Lab {
             Activity::Demo { report } => {
                 let (client, scale) = (control.client.clone(), self.options.time_scale);
                 let setting = demo::Setting { directory: story()?, environment, client, scale, report: &report };
-                Ok(demo::play(setting).await)
+                // Process 1 is not ended by signals that it does not handle.
+                let failed = |source| Error::Command { command: "the story".to_owned(), source };
+                let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+                let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+                tokio::select! {
+                    code = demo::play(setting) => Ok(code),
+                    _ = terminate.recv() => Ok(told(Signal::TERM)),
+                    _ = interrupt.recv() => Ok(told(Signal::INT)),
+                }
             }
             Activity::Shell => {
                 story()?;
@@ -270,8 +277,13 @@ async fn execute(command: &[OsString], environment: &BTreeMap<String, OsString>)
     }
     match timeout(GRACE, child.wait()).await {
         Ok(status) => status.map(exit_code).map_err(failed),
-        Err(_) => Ok(ExitCode::from(128 + u8::try_from(told.as_raw()).unwrap_or_default())),
+        Err(_) => Ok(self::told(told)),
     }
+}
+
+/// The status of what a signal ended.
+fn told(signal: Signal) -> ExitCode {
+    ExitCode::from(128 + u8::try_from(signal.as_raw()).unwrap_or_default())
 }
 
 /// The command's own status; 128 and the signal's number where a signal ended it, as shells have it.

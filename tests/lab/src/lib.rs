@@ -5,6 +5,7 @@
 mod addons;
 mod assets;
 mod aws;
+mod chart;
 mod cli;
 mod controlplane;
 mod demo;

@@ -1,4 +1,6 @@
-//! Reads files of this repository, for the tests of what is shipped beside the programs.
+//! What is shipped beside the programs, as tests need it: files of this repository, and permissions in the cluster.
+
+pub mod permissions;
 
 use std::{fs, io, path::PathBuf};
 

@@ -21,6 +21,8 @@ use tokio::{io::AsyncWriteExt as _, process::Command, time::Instant};
 
 /// How long a condition may take unless the test says otherwise. Generous: it bounds a failure, not a success.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+/// The chart that the lab installs.
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/chart");
 const POLL: Duration = Duration::from_millis(50);
 
 /// A namespace of one test, deleted at its end unless the test failed.

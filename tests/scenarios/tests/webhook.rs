@@ -11,10 +11,10 @@ use k8s_openapi::api::{
     core::v1::{Pod, Service},
 };
 use kube::{Api, ResourceExt as _, api::PostParams};
-use scenarios::{Scenario, eventually, run};
+use scenarios::{CHART, Scenario, eventually, run};
 use serde_json::{Value, json};
 
-use self::webhook_installed::{FAMILY, LABELS, create, file, installed, pod, service};
+use self::webhook_installed::{FAMILY, LABELS, create, installed, pod, service};
 
 fn gates(pod: &Pod) -> Vec<String> {
     let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.clone()).unwrap_or_default();
@@ -293,8 +293,12 @@ async fn services_without_a_class_get_ours_where_that_is_wanted_and_others_are_l
         Ok(services.create(&tried, &service).await?.spec.unwrap_or_default().load_balancer_class)
     };
     ensure!(class_of("LoadBalancer", None).await?.is_none(), "nobody asked for it yet");
-    let wanted = file("manifests/webhook-service-class.yaml");
-    run("kubectl", &["apply", "-f", &wanted], "").await?;
+    let wanted = async |value: &str| {
+        let value = format!("enableServiceMutatorWebhook={value}");
+        let upgrade = ["upgrade", "sluice", CHART, "--namespace", "sluice-system", "--reuse-values", "--set", &value];
+        run("helm", &upgrade, "").await
+    };
+    wanted("true").await?;
     let seen = eventually("a class", || class_of("LoadBalancer", None)).await;
     let others = async {
         for (kind, class) in [("LoadBalancer", Some("example.com/other")), ("ClusterIP", None), ("NodePort", None)] {
@@ -304,7 +308,7 @@ async fn services_without_a_class_get_ours_where_that_is_wanted_and_others_are_l
         Ok(())
     }
     .await;
-    run("kubectl", &["delete", "-f", &wanted], "").await?;
+    wanted("false").await?;
     ensure!(seen? == "service.k8s.aws/nlb");
     others?;
     lab.end().await

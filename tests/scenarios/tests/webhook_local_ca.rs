@@ -6,9 +6,9 @@ mod webhook_installed;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::{ByteString, api::admissionregistration::v1::ValidatingWebhookConfiguration};
 use kube::{Api, Client};
-use scenarios::{eventually, run};
+use scenarios::{CHART, eventually, run};
 
-use self::webhook_installed::{asked, create, file, service};
+use self::webhook_installed::{asked, create, service};
 
 /// How many authorities API servers trust for the webhook, and the newest of them.
 async fn authorities(client: &Client) -> Result<(usize, String)> {
@@ -41,9 +41,13 @@ async fn a_certificate_of_local_ca_is_served_trusted_and_renewed() -> Result<()>
     let _ = rustls::crypto::ring::default_provider().install_default();
     let definitions = run("kubectl", &["get", "crd", "-o", "name"], "").await?;
     ensure!(!definitions.contains("cert-manager.io"), "this lab must be without cert-manager");
-    run("kubectl", &["apply", "--server-side", "-f", &file("manifests/crds/targetgroupbindings.yaml")], "").await?;
-    run("kubectl", &["apply", "-f", &file("manifests/webhook.yaml")], "").await?;
-    let script = file("certs/local-ca");
+    // Another test may have defined bindings here.
+    let install =
+        ["install", "sluice", CHART, "--namespace", "sluice-system", "--create-namespace", "--take-ownership"];
+    let values =
+        "clusterName=lab,registrar.enabled=false,enableCertManager=false,webhookTLS.existingSecret=sluice-webhook-tls";
+    run("helm", &[&install[..], &["--set", values]].concat(), "").await?;
+    let script = format!("{CHART}/../../certs/local-ca");
     run(&script, &["--days", "30"], "").await?;
     asked().await?;
     let client = Client::try_default().await?;

@@ -103,7 +103,8 @@ fn many(args: &Args) -> anyhow::Result<ExitCode> {
             happened.fetch_add(outcome.happened, Ordering::Relaxed);
             if let Some(complaint) = outcome.complaint {
                 failed.fetch_add(1, Ordering::Relaxed);
-                println!("seed {seed} at {:.3} s: {}: {}", complaint.at.as_secs_f64(), complaint.rule, complaint.what);
+                let what: String = complaint.what.chars().take(200).collect();
+                println!("seed {seed} at {:.3} s: {}: {what}", complaint.at.as_secs_f64(), complaint.rule);
             }
         }
     };

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use registrar_core::cluster::{GateStatus, Kind};
+use registrar_core::{
+    cluster::{GateStatus, Kind},
+    effect::{Action, Request},
+};
 
 use crate::{
     fact::{Fact, TargetKey},
@@ -57,12 +60,21 @@ impl Settling {
                 }
             }
             Fact::Target { to, .. } if *to == "healthy" || *to == "unhealthy" => self.disturbed(now),
-            Fact::Wants { effect, .. } if self.settled_at.is_some() && !effect.action.is_read() => {
+            // What is merely said may be said later: nobody waits for it, so it is looked up at leisure.
+            Fact::Wants { effect, .. }
+                if self.settled_at.is_some_and(|at| now >= at + DRIFT || !is_said(&effect.action))
+                    && !effect.action.is_read() =>
+            {
                 self.writes_since.push(format!("{:?} because {}", effect.action, effect.cause));
             }
             _ => {}
         }
     }
+}
+
+/// Whether an action tells people how things are, and no more.
+fn is_said(action: &Action) -> bool {
+    matches!(action, Action::Kubernetes(Request::PatchBindingStatus { .. } | Request::Publish(_)))
 }
 
 impl World {
@@ -72,7 +84,8 @@ impl World {
         self.after(Duration::from_secs(1), Happening::Settled);
         let Some(calm_at) = self.settling.calm_at else { return };
         if let Some(settled_at) = self.settling.settled_at {
-            if !self.settling.writes_since.is_empty() {
+            // A target that AWS refuses is tried again for ever.
+            if !self.settling.writes_since.is_empty() && self.scene.cursed.is_empty() {
                 let writes = self.settling.writes_since.join("; ");
                 self.judge.complain("S14 quiet", format!("settled {settled_at:?}, and then: {writes}"));
             }

@@ -159,12 +159,12 @@ impl World {
         let record = BindingRecord {
             meta: Meta { key, uid, revision: 0, deleting: false },
             generation: 1,
-            created: 0,
             has_finalizer: false,
             spec: Arc::new(plan.spec(&self.groups[index])),
             stack: None,
             open_when_not_in_use: plan.open_when_not_in_use,
             gate_timeout: plan.gate_timeout,
+            created: self.scene.epoch,
             status: None,
         };
         self.store(Record::Binding(record));

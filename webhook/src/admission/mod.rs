@@ -14,7 +14,10 @@ mod service;
 
 use json_patch::Patch;
 use kube::ResourceExt;
-use nlb::violation::Violation;
+use nlb::{
+    annotations::{self, Object},
+    violation::{Severity, Violation},
+};
 use serde::Deserialize;
 
 use self::{
@@ -176,6 +179,24 @@ pub fn answer(hook: Hook, body: &[u8], snapshot: &Snapshot, entropy: u64) -> Res
         Hook::Service => decided(body, &both, |request, service| service::validate(request, service, snapshot)),
         Hook::Binding => decided(body, &both, |request, binding| binding::validate(request, binding, snapshot)),
     }
+}
+
+/// What the hooks on pods would say of a pod, whose namespace wants all of them. None of it refuses the pod.
+pub fn judge_pod(namespace: &str, pod: &[u8], snapshot: &Snapshot) -> Result<Vec<Violation>, serde_json::Error> {
+    let pod: Pod = serde_json::from_slice(pod)?;
+    let request = Request::create(namespace);
+    let decisions =
+        [gates::decide(&request, &pod, snapshot), drain::decide(&request, &pod, snapshot), server_id::decide(&pod, 0)];
+    let mut violations = annotations::check(Object::Pod, pod.annotations().into_iter().flatten());
+    for violation in &mut violations {
+        violation.severity = Severity::Warn;
+    }
+    for decision in decisions {
+        // The others are those of annotations.
+        let own = decision.warnings.into_iter().skip(decision.violations.len());
+        violations.extend(own.map(|warning| Violation::warn("pod", "spec", "", warning, "")));
+    }
+    Ok(violations)
 }
 
 /// Reads, decides and writes. What no hook is registered for is allowed: other operations, and subresources.

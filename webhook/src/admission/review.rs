@@ -71,6 +71,22 @@ pub struct Request<'a, T> {
     pub old_object: Option<T>,
 }
 
+impl<'a, T> Request<'a, T> {
+    /// As if something was made in a namespace.
+    pub fn create(namespace: &'a str) -> Self {
+        Self {
+            uid: Cow::default(),
+            name: Cow::default(),
+            namespace: namespace.into(),
+            operation: Operation::Create,
+            sub_resource: Cow::default(),
+            dry_run: None,
+            object: None,
+            old_object: None,
+        }
+    }
+}
+
 /// What is done to the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]

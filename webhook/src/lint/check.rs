@@ -1,5 +1,7 @@
 //! The judgement of admission on objects in files.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Service;
 use nlb::{
     service,
@@ -10,6 +12,11 @@ use nlb::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::{
+    admission,
+    snapshot::{CachedBinding, CachedService, Snapshot},
+};
+
 use super::{
     document::{Content, Node},
     report::{Found, Item},
@@ -17,15 +24,30 @@ use super::{
 
 /// Checks objects one after the other.
 pub struct Checker {
-    settings: ModelSettings,
-    /// Bindings so far, because two on one target group exclude each other.
-    bindings: Vec<TargetGroupBinding>,
+    /// What is known of the cluster by the files so far.
+    snapshot: Snapshot,
+    /// Pods, which are judged when all Services are known, and which item each belongs to.
+    pods: Vec<(usize, Node)>,
 }
 
 impl Checker {
     /// A checker that has seen nothing.
     pub fn new(settings: ModelSettings) -> Self {
-        Self { settings, bindings: Vec::new() }
+        Self { snapshot: Snapshot { settings: Arc::new(settings), ..Snapshot::default() }, pods: Vec::new() }
+    }
+
+    /// Judges the pods, by all Services that were checked.
+    pub fn finish(self, items: &mut [Item]) {
+        for (index, pod) in self.pods {
+            let Some(item) = items.get_mut(index) else { continue };
+            let mut object = pod.value();
+            let mut violations = quoted(&pod, &mut object);
+            match admission::judge_pod(&item.namespace, object.to_string().as_bytes(), &self.snapshot) {
+                Ok(judged) => violations.extend(judged),
+                Err(error) => violations.push(unreadable(&error)),
+            }
+            item.violations.extend(found(&pod, violations));
+        }
     }
 
     /// Checks a document. Lists are taken apart, and other kinds of objects are left out.
@@ -47,20 +69,30 @@ impl Checker {
         let mut violations = quoted(node, &mut object);
         match (kind, api_version.as_str()) {
             ("Service", "v1" | "") => match typed::<Service>(object) {
-                Ok(service) => violations.extend(service::review(None, &service, &self.settings)),
+                Ok(service) => {
+                    violations.extend(service::review(None, &service, &self.snapshot.settings));
+                    self.snapshot.services.apply(CachedService::of(service, &self.snapshot.settings));
+                }
                 Err(violation) => violations.push(violation),
             },
             ("TargetGroupBinding", "elbv2.k8s.aws/v1beta1" | "elbv2.k8s.aws/v1alpha1" | "") => {
                 match typed::<TargetGroupBinding>(object) {
                     Ok(binding) => {
-                        violations.extend(targetgroupbinding::review(None, &binding, &self.settings));
-                        violations.extend(targetgroupbinding::duplicates(&binding, &self.bindings));
-                        self.bindings.push(binding);
+                        violations.extend(targetgroupbinding::review(None, &binding, &self.snapshot.settings));
+                        let arn = binding.spec.target_group_arn.as_deref().unwrap_or_default();
+                        let others = self.snapshot.bindings.of_target_group(arn);
+                        violations.extend(targetgroupbinding::duplicates(&binding, others));
+                        self.snapshot.bindings.apply(CachedBinding::of(binding));
                     }
                     Err(violation) => violations.push(violation),
                 }
             }
-            _ => return,
+            _ => {
+                let Some(pod) = pod_of(kind, &api_version, node) else { return };
+                // They are judged as those of a pod if it is one, and say nothing to us otherwise.
+                violations.clear();
+                self.pods.push((items.len(), pod.clone()));
+            }
         }
         let metadata = node.get("metadata");
         let of_metadata = |field| text(metadata.and_then(|metadata| metadata.get(field)));
@@ -71,12 +103,27 @@ impl Checker {
             kind: kind.to_owned(),
             namespace: of_metadata("namespace"),
             name: name.unwrap_or_else(|| of_metadata("generateName")),
-            violations: violations
-                .into_iter()
-                .map(|violation| Found { line: node.line_of(&violation.key), violation })
-                .collect(),
+            violations: found(node, violations),
         });
     }
+}
+
+/// The pod that an object is, or that it is a template for.
+fn pod_of<'a>(kind: &str, api_version: &str, node: &'a Node) -> Option<&'a Node> {
+    let path: &[&str] = match (kind, api_version) {
+        ("Pod", "v1" | "") => &[],
+        ("PodTemplate", "v1" | "") => &["template"],
+        ("ReplicationController", "v1" | "")
+        | ("Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet", "apps/v1" | "")
+        | ("Job", "batch/v1" | "") => &["spec", "template"],
+        ("CronJob", "batch/v1" | "") => &["spec", "jobTemplate", "spec", "template"],
+        _ => return None,
+    };
+    path.iter().try_fold(node, |node, field| node.get(field))
+}
+
+fn found(node: &Node, violations: Vec<Violation>) -> Vec<Found> {
+    violations.into_iter().map(|violation| Found { line: node.line_of(&violation.key), violation }).collect()
 }
 
 /// Annotations that YAML takes for something else than a text, which the API server refuses without saying where. They
@@ -99,13 +146,13 @@ fn quoted(node: &Node, object: &mut Value) -> Vec<Violation> {
 }
 
 fn typed<T: DeserializeOwned>(object: Value) -> Result<T, Violation> {
-    serde_json::from_value(object).map_err(|error| {
-        Violation::deny(
-            "form",
-            "kind",
-            "",
-            format!("the API server cannot read the object: {error}"),
-            "correct the field",
-        )
-    })
+    serde_json::from_value(object).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &serde_json::Error) -> Violation {
+    let error = error.to_string();
+    // The place is one in a form of the object that nobody has seen.
+    let error = error.split(" at line ").next().unwrap_or_default();
+    let problem = format!("the API server cannot read the object: {error}");
+    Violation::deny("form", "kind", "", problem, "correct the field")
 }

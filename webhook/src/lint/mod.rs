@@ -68,6 +68,7 @@ pub fn run(arguments: &Lint) -> Result<ExitCode> {
             failed = true;
         }
     }
+    checker.finish(&mut report.items);
     let mut out = io::BufWriter::new(io::stdout().lock());
     match arguments.output {
         Output::Text => report.text(&mut out),

@@ -6,6 +6,7 @@ use axum::body::{Body, Bytes, HttpBody as _};
 use daemon::http::Seat;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
+use memmap2::MmapMut;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     task::yield_now,
@@ -35,6 +36,9 @@ pub enum Error {
     /// Others have taken the memory that there is for large bodies.
     #[error("there are too many large bodies at once")]
     Busy,
+    /// The system has no memory for it.
+    #[error("no memory for the body: {0}")]
+    NoMemory(#[source] std::io::Error),
     /// The connection broke.
     #[error("reading the body: {0}")]
     Broken(#[source] axum::Error),
@@ -46,7 +50,7 @@ impl Error {
         match self {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::Late => (StatusCode::REQUEST_TIMEOUT, "late"),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::Busy | Self::NoMemory(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::Broken(_) => (StatusCode::BAD_REQUEST, "broken"),
         }
     }
@@ -96,8 +100,7 @@ impl Memory {
         }
         let mut body = pin!(body);
         let mut first = Bytes::new();
-        let mut rest = Vec::new();
-        let mut memory: Option<SemaphorePermit> = None;
+        let mut rest = Kept::None;
         let mut breath = BREATH;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(Error::Broken)?.into_data() else { continue };
@@ -109,29 +112,87 @@ impl Memory {
             if size > LARGEST {
                 return Err(Error::TooLarge);
             }
-            if size > rest.capacity() {
-                // Once for a small body and once more for a large one, because each time leaves a hole in memory. A client
-                // may promise more than it sends, but not before it has sent something.
-                let most = if size > SMALL { LARGEST } else { SMALL };
-                let room = expected.unwrap_or(most).clamp(size, most);
-                if room > SMALL {
-                    let permits = u32::try_from(room).map_err(|_| Error::TooLarge)?;
-                    memory = Some(self.bytes.try_acquire_many(permits).map_err(|_| Error::Busy)?);
-                } else if let Some(seat) = seat {
-                    seat.holds(room);
-                }
-                rest.reserve_exact(room - rest.len());
+            if matches!(rest, Kept::None) || (size > SMALL && matches!(rest, Kept::Small(_))) {
+                rest = self.keep(&rest, &first, size, expected, seat)?;
             }
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&data);
+            rest.extend(&data);
             if rest.len() > breath {
                 breath = rest.len() + BREATH;
                 yield_now().await;
             }
         }
-        let bytes = if rest.is_empty() { first } else { Bytes::from(rest) };
-        Ok(Received { bytes, _memory: memory })
+        Ok(match rest {
+            Kept::None => Received { bytes: first, _memory: None },
+            Kept::Small(bytes) => Received { bytes: bytes.into(), _memory: None },
+            Kept::Large { map, used, memory } => {
+                Received { bytes: Bytes::from_owner(map).slice(..used), _memory: Some(memory) }
+            }
+        })
+    }
+
+    /// Makes room for a body that has at least `size` bytes, for which there was none or not enough.
+    fn keep<'a>(
+        &'a self,
+        rest: &Kept<'a>,
+        first: &[u8],
+        size: usize,
+        expected: Option<usize>,
+        seat: Option<&Seat>,
+    ) -> Result<Kept<'a>, Error> {
+        // A client may promise more than it sends, but nothing is kept for one that has sent nothing.
+        let most = if size > SMALL { LARGEST } else { SMALL };
+        let room = expected.unwrap_or(most).clamp(size, most);
+        let mut kept = if size > SMALL {
+            let permits = u32::try_from(room).map_err(|_| Error::TooLarge)?;
+            let memory = self.bytes.try_acquire_many(permits).map_err(|_| Error::Busy)?;
+            Kept::Large { map: MmapMut::map_anon(room).map_err(Error::NoMemory)?, used: 0, memory }
+        } else {
+            if let Some(seat) = seat {
+                seat.holds(room);
+            }
+            Kept::Small(Vec::with_capacity(room))
+        };
+        kept.extend(if rest.len() > 0 { rest.bytes() } else { first });
+        Ok(kept)
+    }
+}
+
+/// The body so far, if it came in more than one piece.
+enum Kept<'a> {
+    None,
+    Small(Vec<u8>),
+    /// In pages of its own, which go back to the system when it is done: between other things it would leave a hole.
+    Large {
+        map: MmapMut,
+        used: usize,
+        memory: SemaphorePermit<'a>,
+    },
+}
+
+impl Kept<'_> {
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::None => &[],
+            Self::Small(bytes) => bytes,
+            Self::Large { map, used, .. } => map.get(..*used).unwrap_or_default(),
+        }
+    }
+
+    /// Adds bytes for which there is room.
+    fn extend(&mut self, data: &[u8]) {
+        match self {
+            Self::None => {}
+            Self::Small(bytes) => bytes.extend_from_slice(data),
+            Self::Large { map, used, .. } => {
+                if let Some(free) = map.get_mut(*used..*used + data.len()) {
+                    free.copy_from_slice(data);
+                    *used += data.len();
+                }
+            }
+        }
     }
 }

@@ -39,8 +39,7 @@ fn granted() -> BTreeSet<String> {
     let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/webhook.yaml")).unwrap();
     let documents: Vec<Value> = serde_saphyr::from_multiple(&manifest).unwrap();
     let words = |words: &Value| -> Vec<String> { serde_json::from_value(words.clone()).unwrap() };
-    let roles = documents.iter().filter(|document| document["rules"].is_array());
-    let rules = roles.flat_map(|role| role["rules"].as_array().unwrap());
+    let rules = documents.iter().filter_map(|document| document["rules"].as_array()).flatten();
     rules
         .flat_map(|rule| {
             let verbs = words(&rule["verbs"]);

@@ -132,6 +132,11 @@ pub struct Binding {
 }
 
 impl Desired {
+    /// Whether the load balancer is to have the group that all share towards their targets.
+    pub fn needs_shared_group(&self) -> bool {
+        security_groups::needs_shared(&self.mode)
+    }
+
     /// The model of a Service, with what AWS is known to have. With nothing known it is that of a first creation.
     pub fn of(inputs: &Inputs, observed: &Observed) -> Self {
         Self::surveyed(inputs, observed, &Survey::of(inputs, observed))

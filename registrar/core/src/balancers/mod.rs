@@ -36,7 +36,6 @@ pub use managed::ManagedFields;
 pub use network::Network;
 pub use observed::{Observed, Tags, fold, is_answer};
 pub use plan::{Plan, plan};
-pub use security_groups::needs_shared;
 pub use step::{Change, Operation, Resource, Step, Verb, Wait};
 pub use subnets::role_tag;
 pub use survey::{hostname, next_reads};

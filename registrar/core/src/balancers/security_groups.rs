@@ -73,7 +73,7 @@ pub(crate) fn of_balancer(
 }
 
 /// Whether a load balancer of this mode needs the shared group.
-pub fn needs_shared(mode: &SecurityGroups) -> bool {
+pub(crate) fn needs_shared(mode: &SecurityGroups) -> bool {
     matches!(
         mode,
         SecurityGroups::Managed { backend_group: true, .. } | SecurityGroups::Given { manage_backend_rules: true, .. }

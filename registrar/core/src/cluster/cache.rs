@@ -64,6 +64,8 @@ pub struct Cluster {
     /// Services by the pods that their slices name, with how often they do.
     services_of_pod: BTreeMap<Key, BTreeMap<Arc<str>, u32>>,
     pods_at: BTreeMap<IpAddr, BTreeSet<Key>>,
+    /// When a watch last said something, by kind.
+    heard: BTreeMap<Kind, Duration>,
     #[cfg(feature = "planted-bugs")]
     planted: Option<crate::planted::Bug>,
 }
@@ -116,8 +118,22 @@ impl Cluster {
         self.pods_at.get(&address).into_iter().flatten().filter_map(|key| self.pods.get(key))
     }
 
+    /// When both watches that endpoints are proven by have last said something; nothing if one never has.
+    pub fn endpoints_heard_at(&self) -> Option<Duration> {
+        let heard = |kind| self.heard.get(&kind).copied();
+        Some(heard(Kind::Slice)?.min(heard(Kind::Pod)?))
+    }
+
     /// Takes in what a watch says; what has come of it.
     pub fn take(&mut self, watched: Watched, now: Duration) -> Vec<Change> {
+        let kind = match &watched {
+            Watched::Applied(record) => kind(record),
+            Watched::Restarted(kind)
+            | Watched::Deleted(kind, ..)
+            | Watched::Listed(kind)
+            | Watched::Absent(kind, _) => *kind,
+        };
+        self.heard.insert(kind, now);
         match watched {
             Watched::Restarted(kind) => {
                 self.restart(kind);

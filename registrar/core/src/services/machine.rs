@@ -16,7 +16,7 @@ use super::{
 use crate::{
     aws::{Arn, Call, Fault, Reply},
     balancers::{
-        self, Desired, Inputs, Intent, KnownBinding, ManagedFields, Observed, Operation, Plan, Problem, Wait,
+        self, Desired, Inputs, Intent, KnownBinding, ManagedFields, Observed, Operation, Plan, Problem, Step, Wait,
         managed::ANNOTATION,
     },
     cluster::{Key, ServiceRecord, Uid},
@@ -72,9 +72,13 @@ pub(super) struct Machine {
     /// Whether every listener that is wanted has been there.
     built: bool,
     pub(super) status: Status,
-    /// Names of the target groups that are wanted, and whether the load balancer needs the shared security group.
+    /// Its load balancer is to go.
+    leaving: bool,
+    /// Names of the bindings that are wanted, and whether the load balancer needs the shared security group.
     pub(super) groups: Vec<Key>,
     pub(super) needs_shared: bool,
+    /// Whether it may have it, or come to have it.
+    pub(super) may_use_shared: bool,
     polls: u32,
     /// What the API server was told last, and until when its coming back by a watch is waited for.
     told: Option<(Request, Duration)>,
@@ -106,8 +110,10 @@ impl Machine {
             settled_on: None,
             built: false,
             status: Status::default(),
+            leaving: false,
             groups: Vec::new(),
             needs_shared: false,
+            may_use_shared: true,
             polls: 0,
             told: None,
         }
@@ -117,12 +123,13 @@ impl Machine {
         &self.uid
     }
 
-    /// What is known of the Service's target groups as long as no listener refers to them.
+    /// What is known of bindings of the Service that are not there. Once everything has been built they come again.
     pub(super) fn promise(&self, now: Duration) -> Option<Promise> {
-        if self.built {
+        if self.leaving {
             return None;
         }
         Some(match self.status.wanted.as_ref().and_then(|said| said.blocked.as_ref()) {
+            _ if self.built => Promise::Building,
             Some(problem) => Promise::Failed(problem.to_string()),
             None if now >= self.progressed_at + STALLED => {
                 Promise::Stalled("building the load balancer has made no progress for 5 minutes".to_owned())
@@ -161,14 +168,17 @@ impl Machine {
         let ours = ownership::of(object, &settings) == Ownership::Ours;
         let intent = if ours { Intent::Keep } else { Intent::Remove };
         let reading = service::read(object, &settings);
-        let groups = reading.spec.target_groups.iter();
-        self.groups = groups.map(|group| Key::new(&record.meta.key.namespace, &group.name)).collect();
-        self.needs_shared = ours && balancers::needs_shared(&reading.spec.security_groups);
+        self.leaving = !ours;
+        if !self.built {
+            let groups = reading.spec.target_groups.iter();
+            self.groups = groups.map(|group| Key::new(&record.meta.key.namespace, &group.name)).collect();
+        }
         if intent == Intent::Keep {
             if let Err(violations) = reading.accepted() {
                 let said: Vec<String> = violations.iter().map(ToString::to_string).collect();
                 let problem = Problem::new("Invalid", said.join("; "), "");
                 // Nothing is changed on the word of a Service that cannot be right.
+                self.needs_shared = false;
                 self.say_blocked(problem);
                 return self.speak(record, object);
             }
@@ -194,7 +204,12 @@ impl Machine {
         std::mem::swap(&mut self.observed.network, view.network);
         let reads = balancers::next_reads(&inputs, &self.observed);
         let planned = reads.is_empty().then(|| {
-            let plan = balancers::plan(&Desired::of(&inputs, &self.observed), &inputs, &self.observed);
+            let desired = Desired::of(&inputs, &self.observed);
+            self.needs_shared = ours && desired.needs_shared_group();
+            self.may_use_shared = self.needs_shared || !ours;
+            let bindings = desired.bindings.iter();
+            self.groups = bindings.map(|binding| Key::new(&binding.namespace, &binding.name)).collect();
+            let plan = balancers::plan(&desired, &inputs, &self.observed);
             (plan, balancers::hostname(&inputs, &self.observed))
         });
         std::mem::swap(&mut self.observed.network, view.network);
@@ -203,32 +218,41 @@ impl Machine {
             return act(Send::Aws(read, priority), "to know what is there");
         }
         let (plan, hostname) = planned?;
+        if self.needs_shared && view.shared_group.is_none() {
+            // It is being looked for, or made.
+            if let Some(problem) = view.shared_problem.clone() {
+                self.say_blocked(problem);
+            }
+            self.due_at = now + LONGEST;
+            return self.speak(record, object);
+        }
         self.auditing = false;
+        if intent == Intent::Remove && plan.is_empty() {
+            return self.leave(record, object);
+        }
         self.conclude(&inputs, &plan, hostname, view);
         if let Some(spoken) = self.speak(record, object) {
             return Some(spoken);
         }
-        match plan.steps.first() {
-            Some(step) => match &step.operation {
-                Operation::Aws(call) => {
-                    let because = step.to_string().replace('\n', ";");
-                    step.ready.then(|| Act { send: Send::Aws(call.clone(), Priority::LoadBalancers), because })
-                }
-                Operation::Kubernetes(request) => {
-                    let because = step.to_string().replace('\n', ";");
-                    step.ready.then(|| Act { send: Send::Kubernetes(request.clone()), because })
-                }
-                Operation::Wait(wait) => {
-                    self.wait(wait, now);
-                    None
-                }
+        let Some(step) = plan.steps.first() else {
+            self.rest(&inputs, &plan, view, now);
+            return None;
+        };
+        self.due_at = now + LONGEST;
+        self.take(step, now)
+    }
+
+    /// Carries the first step of a plan out.
+    fn take(&mut self, step: &Step, now: Duration) -> Option<Act> {
+        let send = match &step.operation {
+            Operation::Aws(call) => Send::Aws(call.clone(), Priority::LoadBalancers),
+            Operation::Kubernetes(request) => Send::Kubernetes(request.clone()),
+            Operation::Wait(wait) => {
+                self.wait(wait, now);
+                return None;
             }
-            .or_else(|| {
-                self.due_at = self.due_at.min(now + LONGEST);
-                None
-            }),
-            None => self.rest(record, object, &inputs, &plan, view, now),
-        }
+        };
+        step.ready.then(|| Act { send, because: step.to_string().replace('\n', ";") })
     }
 
     /// Looks anew at AWS where what is known is too old to act on.
@@ -371,20 +395,12 @@ impl Machine {
                 self.due_at = since + SETTLED;
             }
             // A watch says so.
-            Wait::BindingGone(_) | Wait::SharedGroup => {}
+            Wait::BindingGone(_) | Wait::SharedGroup => self.due_at = now + LONGEST,
         }
     }
 
     /// Nothing is left to be done: what remains is to look again some time.
-    fn rest(
-        &mut self,
-        record: &ServiceRecord,
-        object: &Service,
-        inputs: &Inputs,
-        plan: &Plan,
-        view: &View,
-        now: Duration,
-    ) -> Option<Act> {
+    fn rest(&mut self, inputs: &Inputs, plan: &Plan, view: &View, now: Duration) {
         self.failure = None;
         if !plan.problems.is_empty() || !plan.waiting.is_empty() {
             // Somebody may mend it in AWS.
@@ -394,43 +410,37 @@ impl Machine {
             if inputs.intent == Intent::Keep && plan.problems.is_empty() {
                 self.settle(inputs, view, now);
             }
-            return None;
+            return;
         }
         self.attempt = 0;
-        let key = record.meta.key.clone();
-        if inputs.intent == Intent::Keep {
-            self.settle(inputs, view, now);
-            let provisioning =
-                self.observed.load_balancers.values().flatten().find(|found| found.state == "provisioning");
-            if let Some(found) = provisioning {
-                let name = found.name.clone();
-                self.wait(&Wait::Active(name.clone()), now);
-                self.observed.load_balancers.remove(&name);
-            } else {
-                self.polls = 0;
-                self.due_at = self.audit_at;
-            }
-            return None;
+        self.settle(inputs, view, now);
+        let provisioning = |found: &&crate::aws::LoadBalancer| found.state == "provisioning";
+        if let Some(found) = self.observed.load_balancers.values().flatten().find(provisioning) {
+            let name = found.name.clone();
+            self.wait(&Wait::Active(name.clone()), now);
+            self.observed.load_balancers.remove(&name);
+        } else {
+            self.polls = 0;
+            self.due_at = self.audit_at;
         }
+    }
+
+    /// Nothing of the Service is left in AWS: nothing of ours is to be left on the Service.
+    fn leave(&mut self, record: &ServiceRecord, object: &Service) -> Option<Act> {
+        let (key, uid) = (record.meta.key.clone(), self.uid.clone());
+        self.failure = None;
         if !record.meta.deleting && super::status::hostname_of(object).is_some() {
-            let request = Request::PatchServiceStatus {
-                service: key,
-                uid: self.uid.clone(),
-                hostname: None,
-                conditions: Vec::new(),
-            };
+            let request = Request::PatchServiceStatus { service: key, uid, hostname: None, conditions: Vec::new() };
             return act(Send::Kubernetes(request), "its load balancer is gone");
         }
         if !record.meta.deleting && annotation(object).is_some_and(|text| text != "{}") {
             let fields = ManagedFields::default().write();
-            let request = Request::SetManagedFields { service: key, uid: self.uid.clone(), fields };
+            let request = Request::SetManagedFields { service: key, uid, fields };
             return act(Send::Kubernetes(request), "its load balancer is gone");
         }
-        if has_finalizer(object) && self.finalized {
-            let request = Request::SetServiceFinalizer { service: key, uid: self.uid.clone(), present: false };
-            return act(Send::Kubernetes(request), "nothing of it is left in AWS");
-        }
-        None
+        let request = Request::SetServiceFinalizer { service: key, uid, present: false };
+        has_finalizer(object)
+            .then(|| Act { send: Send::Kubernetes(request), because: "nothing of it is left in AWS".to_owned() })
     }
 
     fn settle(&mut self, inputs: &Inputs, view: &View, now: Duration) {

@@ -329,9 +329,9 @@ impl Services {
         for group in &machine.groups {
             self.promises.remove(group);
         }
-        let needed_shared = machine.needs_shared;
+        let before = (machine.needs_shared, machine.may_use_shared);
         let act = machine.advance(record, &mut self.view(cluster, now), now);
-        if machine.needs_shared != needed_shared {
+        if before != (machine.needs_shared, machine.may_use_shared) {
             self.shared_due = now;
         }
         if let Some(promise) = machine.promise(now) {
@@ -348,7 +348,7 @@ impl Services {
 
     fn ask_shared(&mut self, cluster: &Cluster, outbox: &mut Outbox, now: Duration) {
         let needed = self.machines.values().any(|machine| machine.needs_shared);
-        let used = !self.machines.is_empty();
+        let used = self.machines.values().any(|machine| machine.may_use_shared);
         let before = self.shared.problem();
         let mut shared = std::mem::take(&mut self.shared);
         let view = self.view(cluster, now);

@@ -303,7 +303,9 @@ impl Binding {
         let stamp = desk.stamp();
         for (spot, wanted) in &mut self.wanted {
             wanted.contested |= is_contested(spot, wanted, desk);
-            let state = self.spots.entry(spot.clone()).or_default();
+            // What is not known here was not listed when the group was last looked at.
+            let unlisted = || SpotState { looked: self.looks.last, ..SpotState::default() };
+            let state = self.spots.entry(spot.clone()).or_insert_with(unlisted);
             state.leaving_since = None;
             match &mut state.holder {
                 Some(holder) if holder.owner.uid == wanted.owner.uid => {

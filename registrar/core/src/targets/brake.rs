@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     aws::{Bucket, HealthState},
-    cluster::{BindingRecord, Key, PodRecord, SliceRecord},
+    cluster::{BindingRecord, Key, PodRecord, SliceRecord, Uid},
     effect::{Priority, Request},
     settings::planted,
 };
@@ -50,7 +50,7 @@ pub struct Brake {
     spent: usize,
     window: Option<Duration>,
     /// What the last second look found: places that are still wanted.
-    fresh: Option<(Duration, BTreeSet<Spot>)>,
+    fresh: Option<(Duration, BTreeMap<Spot, Uid>)>,
     looking: bool,
     retry: Retry,
     /// What is held back, for the status.
@@ -84,7 +84,8 @@ impl Brake {
         if open { self.spent } else { 0 }
     }
 
-    fn confirmed(&self, now: Duration) -> Option<&BTreeSet<Spot>> {
+    /// What a second look has found, if that was a moment ago: places that are wanted, with whose they are.
+    pub fn confirmed(&self, now: Duration) -> Option<&BTreeMap<Spot, Uid>> {
         self.fresh.as_ref().filter(|(at, _)| now.saturating_sub(*at) < FRESH).map(|(_, wanted)| wanted)
     }
 }
@@ -200,7 +201,7 @@ impl Binding {
             }
             if many && facts.target_type == TargetType::Ip {
                 match self.brake.confirmed(now) {
-                    Some(wanted) if !wanted.contains(&spot) => {}
+                    Some(wanted) if !wanted.contains_key(&spot) => {}
                     _ => {
                         self.brake.held += 1;
                         alarm.at(now.max(self.brake.retry.at));
@@ -221,7 +222,11 @@ impl Binding {
         let removals = self.removable(record, facts, desk, &mut later);
         // What is held for want of a second look rings at once, and the look is what it waits for.
         match later.0 {
-            Some(at) if at <= desk.now => self.look_twice(record, desk, alarm),
+            Some(at) if at <= desk.now => {
+                let because =
+                    format!("{} targets would leave at once and nothing proves that they have to", self.brake.held);
+                self.look_twice(record, &because, desk, alarm);
+            }
             Some(at) => alarm.at(at),
             None => {}
         }
@@ -238,7 +243,7 @@ impl Binding {
         desk.turn(&facts.account, Bucket::Targets, Priority::Deregister, &self.key, turn);
     }
 
-    fn look_twice(&mut self, record: &BindingRecord, desk: &mut Desk<'_>, alarm: &mut Alarm) {
+    pub fn look_twice(&mut self, record: &BindingRecord, because: &str, desk: &mut Desk<'_>, alarm: &mut Alarm) {
         if self.brake.looking {
             return;
         }
@@ -248,7 +253,6 @@ impl Binding {
         }
         self.brake.looking = true;
         let service = Key::new(&self.key.namespace, &record.spec.service_ref.name);
-        let because = format!("{} targets would leave at once and nothing proves that they have to", self.brake.held);
         desk.request(self.ask(What::Endpoints), Request::ListEndpoints { service }, Priority::Deregister, because);
     }
 
@@ -271,11 +275,11 @@ impl Binding {
             Some((service, port)) => {
                 let source = super::Source::Answer(slices, pods);
                 let reading = super::targets_of(record, facts, service, port, desk.settings, source);
-                reading.wanted.into_keys().collect()
+                reading.wanted.into_iter().map(|(spot, wanted)| (spot, wanted.owner.uid)).collect()
             }
-            None => BTreeSet::new(),
+            None => BTreeMap::new(),
         };
-        let disagrees = self.spots.keys().any(|spot| !self.wanted.contains_key(spot) && wanted.contains(spot));
+        let disagrees = self.spots.keys().any(|spot| !self.wanted.contains_key(spot) && wanted.contains_key(spot));
         self.brake.fresh = Some((desk.now, wanted));
         // The caches are behind, or ahead: wait for them before looking again.
         if disagrees {
@@ -298,8 +302,17 @@ impl Binding {
         if facts.target_type == TargetType::Instance {
             return super::nodes::reason(spot, desk.cluster);
         }
-        if let Some(pod) = self.terminating.get(spot) {
-            return Reason::Proven(format!("pod {} at {spot} is terminating", pod.name));
+        // What a slice says of its endpoint is no proof by itself: whoever may write slices could say it of all.
+        if let Some(key) = self.terminating.get(spot) {
+            let known = desk.cluster.pods.get(key).filter(|pod| {
+                state.holder.as_ref().is_none_or(|holder| pod.meta.uid == holder.owner.uid) && pod.is_leaving()
+            });
+            if known.is_some() {
+                return Reason::Proven(format!("pod {} at {spot} is terminating", key.name));
+            }
+            if state.holder.as_ref().is_none_or(|holder| !desk.cluster.pods.is_gone(&holder.owner.uid)) {
+                return Reason::NotReady(format!("the endpoint of pod {} at {spot} is terminating", key.name));
+            }
         }
         let Some(holder) = &state.holder else {
             let address = spot.id.parse().ok();

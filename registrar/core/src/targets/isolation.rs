@@ -60,6 +60,11 @@ impl Authority {
         settings.isolation == Isolation::Enforce && self.was_allowed && self.refusals >= 2
     }
 
+    /// Whether it has been asked for, or need not be.
+    pub fn is_known(&self, settings: &Settings) -> bool {
+        settings.isolation == Isolation::Off || self.said.is_some() || self.problem.is_some()
+    }
+
     /// What is to be said of it, if anything is.
     pub fn complaint(&self, settings: &Settings) -> Option<String> {
         if settings.isolation == Isolation::Off {
@@ -86,6 +91,8 @@ impl Binding {
             Isolation::Warn => desk.settings.audit_period,
             Isolation::Enforce if planted!(desk.settings, StaleTags) => Duration::MAX,
             Isolation::Enforce if self.authority.refusals == 1 => Duration::from_secs(5),
+            // Somebody waits for the tag.
+            Isolation::Enforce if self.authority.refusals > 0 => Duration::from_secs(15),
             Isolation::Enforce => REFRESHED,
         };
         let due = self.authority.said.map_or(Duration::ZERO, |(_, at)| at.saturating_add(period));

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use nlb::settings::TargetType;
+
 use super::{
     Kind, Turn,
     batches::Refused,
@@ -19,6 +21,9 @@ use crate::{
     outbox::Asker,
     settings::planted,
 };
+
+/// How old what the watches say of endpoints may be when a target is registered.
+const SILENCE: Duration = Duration::from_secs(25);
 
 impl Binding {
     /// Places where something has to be registered, as far as there is room.
@@ -57,6 +62,22 @@ impl Binding {
         missing
     }
 
+    /// Those of the missing whose endpoints are known to be so at present. Watches that have been silent for long may be
+    /// dead; then only what was read since counts.
+    fn provable(&self, missing: BTreeSet<Spot>, facts: &Facts, desk: &Desk<'_>) -> BTreeSet<Spot> {
+        let heard = desk.cluster.endpoints_heard_at();
+        let silent = heard.is_none_or(|at| desk.now.saturating_sub(at) > SILENCE);
+        if facts.target_type == TargetType::Instance || !silent {
+            return missing;
+        }
+        let read = self.brake.confirmed(desk.now);
+        let same = |spot: &Spot| {
+            let wanted = self.wanted.get(spot).map(|wanted| &wanted.owner.uid);
+            read.is_some_and(|read| read.get(spot) == wanted)
+        };
+        missing.into_iter().filter(same).collect()
+    }
+
     /// Whether targets that should be there are not, and nothing is known to be in their way.
     pub fn is_registering(&self, desk: &Desk<'_>) -> bool {
         self.register.flight.is_some() || !self.missing_targets(desk, &mut Alarm::default()).is_empty()
@@ -75,6 +96,11 @@ impl Binding {
         }
         let missing = self.missing_targets(desk, alarm);
         if missing.is_empty() || !self.ledger.covers(facts, &missing) {
+            return;
+        }
+        if self.provable(missing, facts, desk).is_empty() {
+            let because = "targets are to be registered and the watches have been silent";
+            self.look_twice(record, because, desk, alarm);
             return;
         }
         let due = self.register.due_at().max(self.full.as_ref().map_or(Duration::ZERO, |full| full.again_at));
@@ -107,6 +133,7 @@ impl Binding {
         if !self.ledger.covers(&facts, &missing) {
             return None;
         }
+        let missing = self.provable(missing, &facts, desk);
         let batch = self.register.next(&missing);
         let mut targets = Vec::with_capacity(batch.len());
         let mut sent = Vec::with_capacity(batch.len());

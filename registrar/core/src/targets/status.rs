@@ -26,7 +26,7 @@ use crate::{
 /// Between two writes of one status.
 const SPACING: Duration = Duration::from_secs(1);
 /// For how long something that happened is still said.
-const RECENT: Duration = Duration::from_mins(1);
+const RECENT: Duration = Duration::from_secs(20);
 
 /// A condition: type, status, reason, message.
 type Said = (&'static str, bool, &'static str, String);
@@ -147,7 +147,8 @@ impl Binding {
             return;
         }
         // Before the first look there is nothing to say that is not said already.
-        let blind = self.looks.last.is_none() && self.problem().is_none() && self.looks.problem.is_none();
+        let read = self.looks.last.is_some() && self.authority.is_known(desk.settings);
+        let blind = !read && self.problem().is_none() && self.looks.problem.is_none();
         if blind {
             return;
         }

@@ -27,6 +27,15 @@ pub const NODE_PORT: u16 = 10250;
 const SERVICE_RANGE: &str = "10.100.0.0/16";
 const ETCD: &str = "http://127.0.0.1:2379";
 const PATIENCE: Duration = Duration::from_secs(90);
+/// What Sluice asks of the API server is recorded, so that it can be compared with what Sluice may ask.
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - { level: Metadata, userGroups: ['system:serviceaccounts:sluice-system'] }
+  - { level: None }
+";
 
 /// Why there is no usable API.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +93,7 @@ pub async fn start(
     logs: &Path,
     tasks: &mut Tasks,
 ) -> Result<ControlPlane, Error> {
-    let settings = Settings::prepare(world, state)?;
+    let settings = Settings::prepare(world, state, logs)?;
     let mut run = |program: &'static str, arguments: Vec<String>| -> Result<(), Error> {
         let process = Process::start(program, assets.program(program), &arguments, logs)?;
         tasks.spawn(process.name(), process.ended());
@@ -124,6 +133,8 @@ struct Settings {
     to_nodes: Pair,
     token_key: PathBuf,
     token_public: PathBuf,
+    audit_policy: PathBuf,
+    audit_log: PathBuf,
     admin: PathBuf,
     manager: PathBuf,
     scheduler: PathBuf,
@@ -131,7 +142,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn prepare(world: &World, state: &Path) -> Result<Self, Error> {
+    fn prepare(world: &World, state: &Path, logs: &Path) -> Result<Self, Error> {
         let authority = Authority::create(&state.join("pki"))?;
         let address = world.infrastructure.apiserver;
         let names =
@@ -142,6 +153,8 @@ impl Settings {
         let node =
             NodeTls { authority: authority.certificate.clone(), serving: authority.server("node", &[], &nodes)? };
         let (token_key, token_public) = authority.token_keys()?;
+        let audit_policy = state.join("audit.yaml");
+        write(&audit_policy, AUDIT_POLICY)?;
         let kubeconfig = |file: &str, user: &str, group: &str| -> Result<PathBuf, Error> {
             let pair = authority.client(file, user, group)?;
             let path = state.join(format!("{file}.kubeconfig"));
@@ -161,6 +174,8 @@ impl Settings {
             serving,
             token_key,
             token_public,
+            audit_policy,
+            audit_log: logs.join("audit.log"),
             node,
         })
     }
@@ -198,6 +213,8 @@ impl Settings {
             ("service-account-key-file", file(&self.token_public)),
             ("api-audiences", "https://kubernetes.default.svc".to_owned()),
             ("authorization-mode", "Node,RBAC".to_owned()),
+            ("audit-policy-file", file(&self.audit_policy)),
+            ("audit-log-path", file(&self.audit_log)),
             // Webhooks are called at their Service's endpoints, so no proxy for cluster addresses is needed.
             ("enable-aggregator-routing", "true".to_owned()),
             ("allow-privileged", "true".to_owned()),

@@ -1,11 +1,14 @@
-//! What is installed: the definition, both programs, a certificate, an identity in AWS.
+//! Sluice is installed by its chart: the definition, both programs, a certificate, an identity in AWS.
 
 use super::stage::Stage;
 
 /// Plays it.
 pub async fn play(stage: &mut Stage) {
     stage.scene("Installed with Helm: two replicas of each program, a certificate, and an identity in AWS");
-    stage.run("helm -n sluice-system list").await;
+    stage.run("cat values.yaml").await;
+    stage.run("kubectl create namespace sluice-system").await;
+    stage.run("kubectl label namespace sluice-system pod-security.kubernetes.io/enforce=restricted").await;
+    stage.run("helm install sluice chart -n sluice-system -f values.yaml --wait --timeout 100s | head -n 5").await;
     stage.run("kubectl get crd targetgroupbindings.elbv2.k8s.aws").await;
     let both = "kubectl -n sluice-system get deployments";
     let full = |text: &str| text.lines().filter(|line| line.contains(" 2/2 ")).count();
@@ -13,11 +16,16 @@ pub async fn play(stage: &mut Stage) {
     let deployments = full(&stage.run(both).await);
     let certificate = "kubectl -n sluice-system get certificate sluice-webhook";
     let issued = stage.run(certificate).await.lines().any(|line| line.contains(" True "));
+    // API servers cannot ask the webhook before they know whom to trust.
+    let trusted = "kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations \
+        -o jsonpath='{range .items[*].webhooks[*]}{.name}={.clientConfig.caBundle}{\"\\n\"}{end}'";
+    stage.until(trusted, |text| !text.is_empty() && !text.lines().any(|line| line.ends_with('='))).await;
     let role = "kubectl -n sluice-system get serviceaccount sluice-registrar \
         -o jsonpath='{.metadata.annotations.eks\\.amazonaws\\.com/role-arn}'";
     let role = stage.run(role).await;
-    let calls = "curl -s \"$SLUICE_LAB_CONTROL/v1/log?kind=api&contains=assumed-role/sluice-registrar&limit=1\"";
-    let assumed = stage.until(calls, |text| text.contains("assumed-role/sluice-registrar")).await;
+    let calls =
+        "curl -s \"$SLUICE_LAB_CONTROL/v1/log?kind=api&contains=assumed-role/sluice-registrar&limit=1&wait=10\"";
+    let assumed = stage.run(calls).await;
     let issued = if issued { "issued" } else { "not issued" };
     let identity = match (role.trim().rsplit('/').next(), assumed.contains("assumed-role/sluice-registrar")) {
         (Some("sluice-registrar"), true) => "assumed",

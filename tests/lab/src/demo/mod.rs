@@ -18,6 +18,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs, io,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -33,8 +34,12 @@ const FILES: &[(&str, &str)] = &[
     ("gated.yaml", include_str!("../../stories/gated.yaml")),
     ("certificate.yaml", include_str!("../../stories/certificate.yaml")),
     ("broken.yaml", include_str!("../../stories/broken.yaml")),
+    ("values.yaml", include_str!("../../stories/values.yaml")),
     ("echo-service-nlb.yaml", include_str!("../../stories/echo-service-nlb.yaml")),
 ];
+
+/// Sluice's chart.
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/chart");
 
 /// Writes the story's files into the lab's own file system, where the demo runs and a reader can try them by hand.
 pub fn write_files() -> io::Result<std::path::PathBuf> {
@@ -43,6 +48,7 @@ pub fn write_files() -> io::Result<std::path::PathBuf> {
     for (name, text) in FILES {
         fs::write(directory.join(name), text)?;
     }
+    symlink(CHART, directory.join("chart"))?;
     Ok(directory)
 }
 
@@ -60,11 +66,16 @@ pub struct Setting<'a> {
     pub report: &'a Path,
 }
 
+/// Whether the story is played whole, which installs Sluice itself: not before the registrar makes load balancers.
+pub fn whole() -> bool {
+    std::env::var_os("SLUICE_WHOLE_STORY").is_some()
+}
+
 /// Plays the story and leaves a report. Success only if everything was seen as expected.
 pub async fn play(setting: Setting<'_>) -> ExitCode {
     let mut stage = Stage::new(&setting.directory, setting.environment);
     let installed = stage.ask("kubectl -n sluice-system get deployments -o name").await;
-    if installed.contains("sluice-registrar") && installed.contains("sluice-webhook") {
+    if whole() {
         let studio = Studio { client: setting.client, scale: setting.scale };
         installation::play(&mut stage).await;
         service::play(&mut stage, &studio).await;

@@ -3,6 +3,7 @@
 use std::{process::Stdio, sync::OnceLock, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+pub(crate) use scenarios::CHART;
 use scenarios::{run, within};
 use tokio::{
     io::AsyncWriteExt as _,
@@ -10,7 +11,6 @@ use tokio::{
     sync::{Mutex, MutexGuard},
 };
 
-pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/chart");
 pub(crate) const NAMESPACE: &str = "sluice-system";
 /// Values that a cluster must give.
 pub(crate) const CLUSTER: &[&str] = &[

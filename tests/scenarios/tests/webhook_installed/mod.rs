@@ -1,6 +1,6 @@
-//! The webhook as its manifests install it, and objects to ask it about.
+//! The webhook as the chart installs it, and objects to ask it about.
 
-use std::{path::PathBuf, process::Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
@@ -18,22 +18,10 @@ pub(crate) const LABELS: [(&str, &str); 3] = [
     ("elbv2.k8s.aws/quic-server-id-inject", "enabled"),
 ];
 
-/// A file of the project.
-pub(crate) fn file(path: &str) -> String {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path).display().to_string()
-}
-
-/// Installs the webhook, once for all tests, as its manifests say, and waits until it is asked.
+/// Waits until the webhook that the lab has installed is asked, once for all tests.
 pub(crate) async fn installed() -> Result<()> {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
-    INSTALLED.get_or_try_init(install).await.copied()
-}
-
-async fn install() -> Result<()> {
-    run("kubectl", &["apply", "--server-side", "-f", &file("manifests/crds/targetgroupbindings.yaml")], "").await?;
-    run("kubectl", &["apply", "-f", &file("manifests/webhook.yaml")], "").await?;
-    run("kubectl", &["apply", "-f", &file("certs/cert-manager.yaml")], "").await?;
-    asked().await
+    INSTALLED.get_or_try_init(asked).await.copied()
 }
 
 /// Waits until the webhook runs and API servers ask it.

@@ -77,8 +77,8 @@ pub(super) struct View {
     pub(super) read_endpoints: BTreeMap<Key, Fresh>,
     /// When each target was last a proven endpoint.
     pub(super) proven: BTreeMap<TargetKey, Duration>,
-    /// Who had an address last.
-    pub(super) last_owner: BTreeMap<String, (Key, Uid)>,
+    /// Who of a namespace had an address last.
+    pub(super) last_owner: BTreeMap<(String, String), (Key, Uid)>,
     /// What each gate was last wanted to be, and since when.
     pub(super) wanted_gates: BTreeMap<(Uid, String), (GateStatus, Duration)>,
     /// When AWS last said that a group does not exist, and when before.
@@ -195,7 +195,8 @@ impl View {
         }
         if let Record::Pod(pod) = record {
             for address in &pod.addresses {
-                self.last_owner.insert(address.to_string(), (meta.key.clone(), meta.uid.clone()));
+                let place = (meta.key.namespace.to_string(), address.to_string());
+                self.last_owner.insert(place, (meta.key.clone(), meta.uid.clone()));
             }
         }
         self.objects.insert(place, record.clone());
@@ -203,7 +204,15 @@ impl View {
 
     /// Notes which targets are proven endpoints now.
     fn prove(&mut self, now: Duration) {
-        let mut proven = Vec::new();
+        for key in self.proofs() {
+            self.proven.insert(key, now);
+        }
+    }
+
+    /// The targets that are proven endpoints now.
+    pub(super) fn proofs(&self) -> BTreeSet<TargetKey> {
+        let mut proven = BTreeSet::new();
+        let pods: Vec<&PodRecord> = self.pods().collect();
         for binding in self.bindings() {
             let Some(group) = &binding.spec.target_group_arn else { continue };
             let namespace = &binding.meta.key.namespace;
@@ -212,7 +221,6 @@ impl View {
                 if !of_service || slice.meta.key.namespace != *namespace || !slice.by_controller {
                     continue;
                 }
-                let pods: Vec<&PodRecord> = self.pods().collect();
                 proven.extend(proofs(slice, &pods).into_iter().map(|(address, port)| TargetKey {
                     group: group.clone(),
                     address,
@@ -220,9 +228,7 @@ impl View {
                 }));
             }
         }
-        for key in proven {
-            self.proven.insert(key, now);
-        }
+        proven
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use registrar_core::{
     aws::{Call, HealthState},
-    cluster::{BindingRecord, Key, PodRecord},
+    cluster::{BindingRecord, Key, PodRecord, Uid},
     effect::{Action, Request},
 };
 
@@ -55,7 +55,11 @@ pub(super) fn proven_endpoint(books: &Books, now: Duration, fact: &Fact<'_>) -> 
         })
         .map(|(address, port)| TargetKey { group: group.clone(), address, port })
         .collect();
-    let proven = |key: &TargetKey| view.proven.get(key).is_some_and(|at| *at + PROOF_AGE >= now) || fresh.contains(key);
+    let current = view.proofs();
+    let proven = |key: &TargetKey| {
+        let lately = view.proven.get(key).is_some_and(|at| *at + PROOF_AGE >= now);
+        lately || current.contains(key) || fresh.contains(key)
+    };
     let unproven: BTreeSet<TargetKey> = keys.into_iter().filter(|key| !proven(key)).collect();
     (!unproven.is_empty()).then(|| format!("{}: no proven endpoints", says("register", &unproven)))
 }
@@ -140,7 +144,9 @@ pub(super) fn brake(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<Str
     if bindings.iter().all(|binding| !binding_lives(books, now, &group, binding)) {
         return None;
     }
-    let unproven: BTreeSet<TargetKey> = passing.iter().filter(|key| !proven_gone(view, key)).cloned().collect();
+    let is_proven =
+        |key: &TargetKey| bindings.iter().any(|binding| proven_gone(view, &binding.meta.key.namespace, key));
+    let unproven: BTreeSet<TargetKey> = passing.iter().filter(|key| !is_proven(key)).cloned().collect();
     if unproven.is_empty() || bindings.iter().any(|binding| agrees(view, now, binding, &unproven)) {
         return None;
     }
@@ -159,19 +165,33 @@ pub(super) fn brake(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<Str
     })
 }
 
-/// Whether nobody who is known to live has the address, and whoever had it last is terminating or gone.
-fn proven_gone(view: &View, key: &TargetKey) -> bool {
-    let mut owners =
-        view.pods().filter(|pod| pod.addresses.iter().any(|address| address.to_string() == key.address)).peekable();
-    if owners.peek().is_some() {
-        return owners.any(|pod| pod.meta.deleting || pod.finished);
+/// Whether the pods that a target was registered for are terminating or gone. Where that is not known, whether no pod of
+/// the namespace that is known to live has the address, and whoever had it last is terminating or gone.
+fn proven_gone(view: &View, namespace: &str, key: &TargetKey) -> bool {
+    let in_namespace = |pod: &&PodRecord| *pod.meta.key.namespace == *namespace;
+    // The slice controller sets this from the pod's deletion.
+    let slices = view.slices().filter(|slice| *slice.meta.key.namespace == *namespace);
+    let mut endpoints = slices.flat_map(|slice| &slice.endpoints);
+    if endpoints.any(|endpoint| endpoint.terminating && endpoint.address.to_string() == key.address) {
+        return true;
     }
-    match view.last_owner.get(&key.address) {
-        // No pod has ever had it: it is a stranger's.
+    let leaves = |pod: &PodRecord| pod.meta.deleting || pod.finished;
+    let is_gone = |uid: &Uid| view.gone.contains(uid) || view.pods().any(|pod| pod.meta.uid == *uid && leaves(pod));
+    let registered_for = view.acknowledged.get(key).and_then(|all| all.last()).map(|last| &last.owners);
+    if registered_for.is_some_and(|owners| !owners.is_empty() && owners.iter().all(is_gone)) {
+        return true;
+    }
+    let has = |pod: &&PodRecord| pod.addresses.iter().any(|address| address.to_string() == key.address);
+    let mut owners = view.pods().filter(in_namespace).filter(has).peekable();
+    if owners.peek().is_some() {
+        return owners.any(leaves);
+    }
+    match view.last_owner.get(&(namespace.to_owned(), key.address.clone())) {
+        // No pod of the namespace has ever had it: it is a stranger's.
         None => true,
         Some((name, uid)) => {
             let read = view.read_pods.get(name);
-            view.gone.contains(uid) || read.is_some_and(|(_, found)| found.as_ref() != Some(uid))
+            is_gone(uid) || read.is_some_and(|(_, found)| found.as_ref() != Some(uid))
         }
     }
 }

@@ -47,10 +47,10 @@ fn a_service_gets_a_load_balancer_by_steps_that_are_known_before_the_first_call(
             "create security group echoserv",
             "change security group echoserv",
             "create target group echoserv",
-            "create binding echoserv",
             "create load balancer echoserv",
             "change load balancer echoserv",
             "create listener 80",
+            "create binding echoserv",
         ]
     );
     bench.log.clear();

@@ -12,3 +12,5 @@ mod adoption;
 mod bench;
 mod crash;
 mod life;
+mod services;
+mod stage;

@@ -10,10 +10,23 @@ use crate::{
 };
 
 impl Planner<'_> {
-    pub(super) fn bindings(&mut self) {
+    /// The bindings of target groups that take over from others, or of all the rest.
+    pub(super) fn bindings(&mut self, successors: bool) {
+        let not_made = self.listeners_on.is_none() && !successors;
         for wanted in &self.desired.bindings {
-            // A target group that cannot be made needs no binding.
             let arn = wanted.spec.target_group_arn.clone().unwrap_or_default();
+            if self.is_successor(&arn) != successors {
+                continue;
+            }
+            let in_use = self
+                .survey
+                .groups
+                .iter()
+                .any(|found| found.group.arn.as_str() == arn && !found.group.load_balancers.is_empty());
+            if not_made && !in_use {
+                // Its gates would be closed as long as no load balancer can be made.
+                continue;
+            }
             let resource = Resource::new("binding", &wanted.name);
             let bound = |known: &&KnownBinding| known.spec.target_group_arn.as_deref() == Some(arn.as_str());
             if let Some(known) = self.inputs.bindings.iter().find(bound) {
@@ -30,6 +43,15 @@ impl Planner<'_> {
             ];
             self.apply(Verb::Create, resource, changes, wanted, wanted.spec.clone(), &wanted.name);
         }
+    }
+
+    /// Whether a group is of a resource that another one stands for as yet.
+    fn is_successor(&self, arn: &str) -> bool {
+        let wanted = self.desired.target_groups.iter().find(|group| group.target_group_arn.as_str() == arn);
+        wanted.is_some_and(|wanted| {
+            let others = self.survey.groups.iter().filter(|found| found.group.arn != wanted.target_group_arn);
+            others.into_iter().any(|found| found.resource == wanted.spec.resource)
+        })
     }
 
     fn change_binding(&mut self, wanted: &Binding, known: &KnownBinding) {

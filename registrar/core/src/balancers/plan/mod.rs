@@ -1,8 +1,9 @@
 //! The steps from what is there to what is wanted.
 //!
-//! Their order: the record of what is about to be made; the security group; target groups; their bindings, so that
-//! targets register while the load balancer is being made; the load balancer; listeners; then what is no longer wanted,
-//! from what refers to what is referred to.
+//! Their order: the record of what is about to be made; the security group; target groups; bindings of those that take
+//! over from others, whose targets have to be healthy first; the load balancer; listeners; the other bindings, whose gates
+//! hold only now that something refers to their groups; then what is no longer wanted, from what refers to what is
+//! referred to.
 
 mod bindings;
 mod groups;
@@ -92,9 +93,10 @@ impl Planner<'_> {
         }
         self.security_group();
         self.target_groups();
-        self.bindings();
+        self.bindings(true);
         self.load_balancer();
         self.listeners();
+        self.bindings(false);
         self.capacity();
         self.retire();
         self.record();

@@ -1,0 +1,7 @@
+//! Targets and gates: the promises, as sentences.
+
+mod faults;
+mod gates;
+mod kinds;
+mod leaving;
+mod stage;

@@ -1,0 +1,156 @@
+//! Services from the watch to the load balancer and back, through the whole core.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Service;
+use registrar_core::cluster::Key;
+
+use crate::{bench::CUTS, life::STORY, stage::Stage};
+
+pub(crate) fn service(manifest: &str) -> Service {
+    serde_saphyr::from_str(manifest).expect("a Service")
+}
+
+fn minutes(n: u64) -> Duration {
+    Duration::from_mins(n)
+}
+
+#[test]
+fn an_applied_service_gets_its_hostname_and_is_active() {
+    let mut stage = Stage::new();
+    let key = stage.apply(service(STORY));
+    stage.run(Duration::from_secs(10));
+    assert!(stage.is_active(&key), "{:#?}\n{:#?}", stage.conditions(&key), stage.sent);
+    let hostname = stage.hostname(&key).expect("a hostname");
+    assert!(hostname.starts_with("k8s-default-echoserv-") && hostname.contains(".elb."), "{hostname}");
+    let counts = stage.model.counts();
+    assert_eq!((counts.load_balancers, counts.listeners, counts.target_groups), (1, 1, 1));
+    assert_eq!(stage.bindings.len(), 1);
+    let said: Vec<_> = stage.notices.iter().map(|notice| (notice.reason, notice.warning)).collect();
+    assert_eq!(said, [("Active", false)]);
+}
+
+#[test]
+fn an_unchanged_service_costs_no_write() {
+    let mut stage = Stage::new();
+    let key = stage.apply(service(STORY));
+    stage.run(minutes(1));
+    assert!(stage.is_active(&key));
+    stage.sent.clear();
+    stage.run(minutes(60));
+    assert_eq!(stage.writes(), Vec::<&str>::new());
+    stage.start();
+    stage.run(minutes(60));
+    assert_eq!(stage.writes(), Vec::<&str>::new(), "nor does a restart");
+}
+
+#[test]
+fn a_deleted_service_leaves_nothing_behind() {
+    let mut stage = Stage::new();
+    let before = stage.model.counts();
+    let key = stage.apply(service(STORY));
+    stage.run(minutes(1));
+    stage.delete(&key);
+    stage.run(minutes(2));
+    assert_eq!(stage.services.len(), 0, "{:#?}", stage.sent);
+    assert_eq!(stage.bindings.len(), 0);
+    assert_eq!(stage.model.counts(), before);
+}
+
+#[test]
+fn a_service_that_stops_being_ours_is_cleaned_up_and_left() {
+    let mut stage = Stage::new();
+    let before = stage.model.counts();
+    let key = stage.apply(service(&STORY.replace("  loadBalancerClass: service.k8s.aws/nlb\n", "").replace(
+        "  annotations:\n",
+        "  annotations:\n    service.beta.kubernetes.io/aws-load-balancer-type: external\n",
+    )));
+    stage.run(minutes(1));
+    assert!(stage.is_active(&key), "{:?}", stage.conditions(&key));
+    stage.annotate(&key, "type", None);
+    stage.run(minutes(2));
+    assert_eq!(stage.model.counts(), before);
+    assert_eq!(stage.hostname(&key), None);
+    assert_eq!(stage.services[&key].metadata.finalizers.clone().unwrap_or_default(), Vec::<String>::new());
+}
+
+#[test]
+fn a_service_that_cannot_be_right_is_told_why_and_nothing_is_made() {
+    let mut stage = Stage::new();
+    let before = stage.model.counts();
+    let key = stage.apply(service(&STORY.replace("internet-facing", "internet")));
+    stage.run(minutes(1));
+    assert_eq!(stage.model.counts(), before);
+    let conditions = stage.conditions(&key);
+    let expected = "Blocked=True Invalid: service.beta.kubernetes.io/aws-load-balancer-scheme";
+    assert!(conditions.iter().any(|condition| condition.starts_with(expected)), "{conditions:?}");
+    assert_eq!(stage.notices.len(), 1, "{:?}", stage.notices);
+    stage.annotate(&key, "scheme", Some("internal"));
+    stage.run(minutes(1));
+    assert!(stage.is_active(&key));
+}
+
+/// Creates, changes and deletes; the process is killed once, in phase `phase`, after `n` effects. Whether it was.
+fn life(phase: usize, n: usize, cut: crate::bench::Cut) -> bool {
+    let mut stage = Stage::new();
+    stage.run(minutes(1));
+    let before = stage.model.counts();
+    let mut key = Key::new("default", "echoserver");
+    let context = format!("phase {phase}, effect {n}, {cut:?}");
+    for step in 0..3 {
+        if step == phase {
+            stage.cut = Some((n, cut));
+        }
+        match step {
+            0 => key = stage.apply(service(&STORY.replace("targetPort: 8080", "targetPort: 8080, nodePort: 30080"))),
+            1 => {
+                stage.annotate(&key, "attributes", Some("deletion_protection.enabled=false"));
+                stage.annotate(&key, "additional-resource-tags", Some("team=edge"));
+                stage.annotate(&key, "cross-zone-load-balancing-enabled", None);
+                stage.change(&key, |service| {
+                    service.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].port = 8000;
+                });
+            }
+            _ => stage.delete(&key),
+        }
+        stage.run(minutes(4));
+        stage.cut = None;
+        let counts = stage.model.counts();
+        let expected = if step < 2 { (1, 1, 1) } else { (0, 0, 0) };
+        let found = (counts.load_balancers, counts.listeners, counts.target_groups);
+        assert_eq!(found, expected, "{context}, in {step}: {:#?}", stage.conditions(&key));
+        assert_eq!(stage.bindings.len(), expected.0, "{context}, in {step}");
+        if step < 2 {
+            assert!(stage.is_active(&key), "{context}, in {step}: {:#?}\n{:#?}", stage.conditions(&key), stage.sent);
+        }
+    }
+    assert_eq!(stage.model.counts(), before, "{context}");
+    assert_eq!(stage.services.len(), 0, "{context}");
+    stage.killed > 0
+}
+
+/// Every effect of a phase, in every way.
+fn everywhere(phase: usize) {
+    for cut in CUTS {
+        let mut n = 0;
+        while n < 60 && life(phase, n, cut) {
+            n += 1;
+        }
+        assert!(n > 8, "phase {phase} has {n} effects");
+    }
+}
+
+#[test]
+fn a_process_killed_at_any_effect_of_a_creation_is_followed_by_one_that_finishes() {
+    everywhere(0);
+}
+
+#[test]
+fn a_process_killed_at_any_effect_of_a_change_is_followed_by_one_that_finishes() {
+    everywhere(1);
+}
+
+#[test]
+fn a_process_killed_at_any_effect_of_a_removal_is_followed_by_one_that_finishes() {
+    everywhere(2);
+}

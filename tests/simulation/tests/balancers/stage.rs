@@ -1,0 +1,392 @@
+//! The whole core, an API server by value and an AWS account, in one loop: Services go in, load balancers come out.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use aws_model::{Model, settings::Profile};
+use k8s_openapi::{
+    api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Node, Service, ServiceStatus},
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use nlb::{
+    settings::ModelSettings,
+    tags::{BINDING_FINALIZER, SERVICE_FINALIZER},
+    targetgroupbinding::TargetGroupBinding,
+};
+use registrar_core::{
+    Effect, Event, Settings, State,
+    cluster::{BindingRecord, Key, Kind, NodeRecord, Record, ServiceRecord, Uid},
+    effect::{Action, Notice, Request},
+    event::{Answer, Denial, Outcome, Watched},
+    settings::Vpc,
+};
+use serde_json::json;
+use simulation::aws;
+use world::World;
+
+use crate::bench::{Cut, VPC};
+
+const KINDS: [Kind; 6] = [Kind::Service, Kind::Binding, Kind::Slice, Kind::Pod, Kind::Node, Kind::Namespace];
+
+pub(crate) struct Stage {
+    state: State,
+    pub(crate) settings: Settings,
+    pub(crate) model: Model,
+    pub(crate) now: Duration,
+    pub(crate) services: BTreeMap<Key, Service>,
+    pub(crate) bindings: BTreeMap<Key, TargetGroupBinding>,
+    nodes: Vec<Node>,
+    events: VecDeque<Event>,
+    revision: u64,
+    fence: u64,
+    /// Calls and requests that were sent, by operation, with whether they write.
+    pub(crate) sent: Vec<(String, bool)>,
+    pub(crate) notices: Vec<Notice>,
+    /// After how many more effects the process is killed, and how.
+    pub(crate) cut: Option<(usize, Cut)>,
+    pub(crate) killed: u32,
+    pub(crate) throttled: u32,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        Self::with(&aws_model::Settings::profile(Profile::Instant), 1)
+    }
+
+    pub(crate) fn with(aws: &aws_model::Settings, seed: u64) -> Self {
+        let world = World::parse(world::DEFAULT).expect("the shipped world");
+        let model = ModelSettings {
+            cluster_name: world.cluster.clone(),
+            region: Some(world.region.clone()),
+            ..ModelSettings::default()
+        };
+        let settings = Settings {
+            model: Arc::new(model),
+            vpc: Some(Vpc { id: VPC.to_owned(), subnets: Vec::new() }),
+            ..Settings::default()
+        };
+        let nodes = world.instances.iter().map(|instance| {
+            serde_json::from_value(json!({
+                "metadata": {"name": instance.id, "uid": instance.id, "resourceVersion": "1"},
+                "spec": {"providerID": format!("aws:///zone/{}", instance.id)},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+            }))
+            .expect("a node")
+        });
+        let mut stage = Self {
+            state: State::new(&settings),
+            settings,
+            model: Model::new(&world, aws.clone(), seed),
+            now: Duration::ZERO,
+            services: BTreeMap::new(),
+            bindings: BTreeMap::new(),
+            nodes: nodes.collect(),
+            events: VecDeque::new(),
+            revision: 10,
+            fence: 0,
+            sent: Vec::new(),
+            notices: Vec::new(),
+            cut: None,
+            killed: 0,
+            throttled: 0,
+        };
+        stage.start();
+        stage
+    }
+
+    /// A process begins: it knows nothing, lists everything and leads.
+    pub(crate) fn start(&mut self) {
+        self.state = State::new(&self.settings);
+        self.events.clear();
+        self.fence += 1;
+        for kind in KINDS {
+            self.events.push_back(Event::Watched(Watched::Restarted(kind)));
+            let records: Vec<Record> = match kind {
+                Kind::Service => self.services.values().filter_map(|object| self.service_record(object)).collect(),
+                Kind::Binding => self.bindings.values().filter_map(binding_record).collect(),
+                Kind::Node => self.nodes.iter().filter_map(|node| NodeRecord::of(node).map(Record::Node)).collect(),
+                _ => Vec::new(),
+            };
+            self.events.extend(records.into_iter().map(|record| Event::Watched(Watched::Applied(record))));
+            self.events.push_back(Event::Watched(Watched::Listed(kind)));
+        }
+        let until = self.now + Duration::from_hours(1000);
+        self.events.push_back(Event::Leading { fence: self.fence, until });
+    }
+
+    fn service_record(&self, object: &Service) -> Option<Record> {
+        ServiceRecord::of(object, &self.settings.model).map(Record::Service)
+    }
+
+    /// Lets things happen for so long.
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        for _ in 0..200_000 {
+            let event = self.events.pop_front();
+            let quiet = event.is_none();
+            if quiet {
+                self.settle_aws();
+            }
+            let effects = self.state.step(event.unwrap_or(Event::Tick), self.now);
+            let nothing = effects.is_empty();
+            for effect in effects {
+                if !self.perform(effect) {
+                    break;
+                }
+            }
+            if !quiet || !nothing || !self.events.is_empty() {
+                continue;
+            }
+            let next = [self.state.deadline(), self.model.deadline()].into_iter().flatten().min();
+            match next {
+                Some(next) if next <= end => self.now = next.max(self.now + Duration::from_millis(1)),
+                _ => {
+                    self.now = end;
+                    return;
+                }
+            }
+        }
+        panic!("never quiet: {:?}", &self.sent[self.sent.len().saturating_sub(40)..]);
+    }
+
+    fn settle_aws(&mut self) {
+        for command in self.model.tick(self.now) {
+            if let aws_model::Command::Probe(probe) = command {
+                self.model.probed(probe.id, &aws_model::ProbeOutcome::Connected, self.now);
+            }
+        }
+    }
+
+    /// Carries an effect out. Says whether the process lives on.
+    fn perform(&mut self, effect: Effect) -> bool {
+        let cut = match &mut self.cut {
+            Some((0, cut)) => Some(*cut),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        };
+        if cut == Some(Cut::Before) {
+            return self.die();
+        }
+        let (name, is_read) = match &effect.action {
+            Action::Aws { call, .. } => (call.operation().to_owned(), call.is_read()),
+            Action::Kubernetes(request) => {
+                let text = format!("{request:?}");
+                let name = text.split([' ', '(']).next().unwrap_or_default().to_owned();
+                (name, effect.action.is_read() || matches!(request, Request::Publish(_)))
+            }
+        };
+        self.sent.push((name, !is_read));
+        let outcome = match effect.action {
+            Action::Aws { call, .. } => {
+                let outcome = aws::call(&mut self.model, &call, self.now).outcome;
+                self.settle_aws();
+                self.throttled += u32::from(matches!(outcome, Err(registrar_core::aws::Fault::Throttled { .. })));
+                if let Err(fault) = &outcome {
+                    self.sent.push((format!("{}: {fault}", call.operation()), false));
+                }
+                Outcome::Aws(outcome)
+            }
+            Action::Kubernetes(request) => Outcome::Kubernetes(self.kubernetes(request)),
+        };
+        if cut == Some(Cut::NoReply) {
+            return self.die();
+        }
+        let effects = self.state.step(Event::Ended { id: effect.id, outcome }, self.now);
+        if cut == Some(Cut::After) {
+            return self.die();
+        }
+        effects.into_iter().all(|effect| self.perform(effect))
+    }
+
+    fn die(&mut self) -> bool {
+        self.cut = None;
+        self.killed += 1;
+        self.start();
+        false
+    }
+
+    pub(crate) fn apply(&mut self, mut service: Service) -> Key {
+        self.revision += 1;
+        let metadata = &mut service.metadata;
+        metadata.namespace.get_or_insert_with(|| "default".to_owned());
+        let key =
+            Key::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
+        let uid = self.services.get(&key).and_then(|old| old.metadata.uid.clone());
+        metadata.uid = uid.or(metadata.uid.take()).or(Some(format!("uid-{}", self.revision)));
+        metadata.resource_version = Some(self.revision.to_string());
+        self.services.insert(key.clone(), service);
+        self.tell_service(&key);
+        key
+    }
+
+    pub(crate) fn change(&mut self, key: &Key, change: impl FnOnce(&mut Service)) {
+        self.revision += 1;
+        let service = self.services.get_mut(key).expect("a Service");
+        change(service);
+        service.metadata.resource_version = Some(self.revision.to_string());
+        self.tell_service(key);
+    }
+
+    pub(crate) fn annotate(&mut self, key: &Key, name: &str, value: Option<&str>) {
+        let name = format!("service.beta.kubernetes.io/aws-load-balancer-{name}");
+        self.change(key, |service| {
+            let annotations = service.metadata.annotations.get_or_insert_default();
+            match value {
+                Some(value) => _ = annotations.insert(name, value.to_owned()),
+                None => _ = annotations.remove(&name),
+            }
+        });
+    }
+
+    /// As `kubectl delete`.
+    pub(crate) fn delete(&mut self, key: &Key) {
+        self.change(key, |service| service.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH)));
+        self.collect_service(key);
+    }
+
+    fn tell_service(&mut self, key: &Key) {
+        let record = self.services.get(key).and_then(|service| self.service_record(service));
+        self.events.extend(record.map(|record| Event::Watched(Watched::Applied(record))));
+    }
+
+    fn collect_service(&mut self, key: &Key) {
+        let Some(service) = self.services.get(key) else { return };
+        let metadata = &service.metadata;
+        if metadata.deletion_timestamp.is_some() && metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
+            let uid = Uid(metadata.uid.as_deref().unwrap_or_default().into());
+            self.services.remove(key);
+            self.events.push_back(Event::Watched(Watched::Deleted(Kind::Service, key.clone(), uid)));
+        }
+    }
+
+    fn touch_binding(&mut self, key: &Key, change: impl FnOnce(&mut TargetGroupBinding)) {
+        self.revision += 1;
+        let Some(binding) = self.bindings.get_mut(key) else { return };
+        change(binding);
+        binding.metadata.resource_version = Some(self.revision.to_string());
+        let metadata = &binding.metadata;
+        let gone = metadata.deletion_timestamp.is_some() && metadata.finalizers.as_ref().is_none_or(Vec::is_empty);
+        let event = if gone {
+            let uid = Uid(metadata.uid.as_deref().unwrap_or_default().into());
+            self.bindings.remove(key);
+            Some(Watched::Deleted(Kind::Binding, key.clone(), uid))
+        } else {
+            binding_record(binding).map(Watched::Applied)
+        };
+        self.events.extend(event.map(Event::Watched));
+    }
+
+    fn kubernetes(&mut self, request: Request) -> Result<Answer, Denial> {
+        match request {
+            Request::SetServiceFinalizer { service, uid, present } => {
+                self.is(&service, &uid)?;
+                self.change(&service, |object| {
+                    let finalizers = object.metadata.finalizers.get_or_insert_default();
+                    finalizers.retain(|finalizer| finalizer != SERVICE_FINALIZER);
+                    if present {
+                        finalizers.push(SERVICE_FINALIZER.to_owned());
+                    }
+                });
+                self.collect_service(&service);
+            }
+            Request::SetManagedFields { service, uid, fields } => {
+                self.is(&service, &uid)?;
+                self.change(&service, |object| {
+                    let annotations = object.metadata.annotations.get_or_insert_default();
+                    annotations.insert("elbv2.k8s.aws/managed-fields".to_owned(), fields);
+                });
+            }
+            Request::PatchServiceStatus { service, uid, hostname, conditions } => {
+                self.is(&service, &uid)?;
+                self.change(&service, |object| {
+                    let ingress = LoadBalancerIngress { hostname, ..LoadBalancerIngress::default() };
+                    let ingress = ingress.hostname.is_some().then(|| vec![ingress]);
+                    let condition = |condition: registrar_core::effect::ServiceCondition| Condition {
+                        type_: condition.condition_type.to_owned(),
+                        status: if condition.status { "True" } else { "False" }.to_owned(),
+                        reason: condition.reason,
+                        message: condition.message,
+                        last_transition_time: Time(Timestamp::UNIX_EPOCH),
+                        observed_generation: None,
+                    };
+                    object.status = Some(ServiceStatus {
+                        load_balancer: Some(LoadBalancerStatus { ingress }),
+                        conditions: Some(conditions.into_iter().map(condition).collect()),
+                    });
+                });
+            }
+            Request::ApplyBinding { binding, labels, spec } => {
+                assert!(!format!("{spec:?}").contains("\"$"), "a logical id: {spec:?}");
+                if !self.bindings.contains_key(&binding) {
+                    let mut object = TargetGroupBinding::new(&binding.name, (*spec).clone());
+                    object.metadata.namespace = Some(binding.namespace.to_string());
+                    object.metadata.uid = Some(format!("uid-{}", self.revision));
+                    self.bindings.insert(binding.clone(), object);
+                }
+                self.touch_binding(&binding, |object| {
+                    object.metadata.labels = Some(labels);
+                    object.spec = *spec;
+                });
+            }
+            Request::DeleteBinding { binding, .. } => {
+                let deleted = |object: &mut TargetGroupBinding| {
+                    object.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+                };
+                self.touch_binding(&binding, deleted);
+            }
+            Request::SetBindingFinalizer { binding, present, .. } => self.touch_binding(&binding, |object| {
+                let finalizers = object.metadata.finalizers.get_or_insert_default();
+                finalizers.retain(|finalizer| finalizer != BINDING_FINALIZER);
+                if present {
+                    finalizers.push(BINDING_FINALIZER.to_owned());
+                }
+            }),
+            Request::PatchBindingStatus { binding, status, .. } => {
+                self.touch_binding(&binding, |object| object.status = Some(*status));
+            }
+            Request::Publish(notice) => self.notices.push(notice),
+            Request::GetPod { .. } => return Err(Denial::NotFound),
+            Request::ListEndpoints { .. } => {
+                return Ok(Answer::Endpoints { slices: Vec::new(), pods: Vec::new() });
+            }
+            _ => {}
+        }
+        Ok(Answer::Done)
+    }
+
+    fn is(&self, key: &Key, uid: &Uid) -> Result<(), Denial> {
+        let found = self.services.get(key).ok_or(Denial::NotFound)?;
+        if found.metadata.uid.as_deref() == Some(&*uid.0) { Ok(()) } else { Err(Denial::Replaced) }
+    }
+
+    pub(crate) fn hostname(&self, key: &Key) -> Option<String> {
+        let ingress = self.services.get(key)?.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?;
+        ingress.first()?.hostname.clone()
+    }
+
+    /// `Type=Status Reason: message` of each condition.
+    pub(crate) fn conditions(&self, key: &Key) -> Vec<String> {
+        let status = self.services.get(key).and_then(|service| service.status.as_ref());
+        let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+        conditions.map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message)).collect()
+    }
+
+    pub(crate) fn is_active(&self, key: &Key) -> bool {
+        self.conditions(key).iter().any(|condition| condition.starts_with("Active=True"))
+    }
+
+    pub(crate) fn writes(&self) -> Vec<&str> {
+        self.sent.iter().filter(|(_, writes)| *writes).map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+fn binding_record(binding: &TargetGroupBinding) -> Option<Record> {
+    BindingRecord::of(binding).map(Record::Binding)
+}
