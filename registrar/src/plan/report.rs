@@ -126,6 +126,12 @@ impl Report {
         !self.services.iter().all(ServicePlan::is_quiet)
     }
 
+    /// Whether every Service could be read.
+    pub fn is_complete(&self) -> bool {
+        let problems = self.services.iter().flat_map(|service| &service.problems);
+        problems.into_iter().all(|problem| problem.reason != super::observe::UNREADABLE)
+    }
+
     /// One object.
     pub fn json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self).map(|text| text + "\n")
