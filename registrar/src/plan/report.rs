@@ -41,7 +41,7 @@ pub struct ServicePlan {
     pub model: Model,
     /// What would be done, in this order.
     pub steps: Vec<Step>,
-    /// Changes that wait for somebody's word.
+    /// Changes that wait for consent.
     pub waiting: Vec<Problem>,
     /// What stands in the way.
     pub problems: Vec<Problem>,
@@ -166,7 +166,7 @@ impl Report {
         }
         let waiting: usize = self.services.iter().map(|service| service.waiting.len()).sum();
         let problems: usize = self.services.iter().map(|service| service.problems.len()).sum();
-        for (count, word) in [(waiting, "waiting for a word"), (problems, "in the way"), (denied, "refused")] {
+        for (count, word) in [(waiting, "waiting for consent"), (problems, "in the way"), (denied, "refused")] {
             if count > 0 {
                 parts.push(format!("{count} {word}"));
             }

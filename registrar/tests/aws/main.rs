@@ -10,6 +10,7 @@ mod network;
 mod observing;
 mod pages;
 mod permissions;
+mod reader;
 mod signatures;
 mod stub;
 mod support;
