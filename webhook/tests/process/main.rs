@@ -36,10 +36,11 @@ async fn a_cluster_without_the_definition_of_bindings_is_served() {
 
 /// What the manifest grants, as verb and kind.
 fn granted() -> BTreeSet<String> {
-    let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/webhook.yaml")).unwrap();
+    let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/install.yaml")).unwrap();
     let documents: Vec<Value> = serde_saphyr::from_multiple(&manifest).unwrap();
     let words = |words: &Value| -> Vec<String> { serde_json::from_value(words.clone()).unwrap() };
-    let rules = documents.iter().filter_map(|document| document["rules"].as_array()).flatten();
+    let ours = documents.iter().filter(|document| document["metadata"]["name"] == "sluice-webhook");
+    let rules = ours.filter_map(|document| document["rules"].as_array()).flatten();
     rules
         .flat_map(|rule| {
             let verbs = words(&rule["verbs"]);
