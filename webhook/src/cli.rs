@@ -28,7 +28,7 @@ pub enum Command {
     Serve(Serve),
     /// Check YAML or JSON files as admission would, for use before anything is applied
     ///
-    /// Services, TargetGroupBindings, and pods or what makes them: these by the Services in the same files, as if their
+    /// Services, their bindings, and pods or what makes them: these by the Services in the same files, as if their
     /// namespaces wanted everything.
     ///
     /// Exit code 0: nothing to report. 1: violations that would be refused, or with --strict any. 2: a file cannot be read.

@@ -14,6 +14,8 @@
 #[path = "../../tests/process/api.rs"]
 #[expect(dead_code, reason = "tests of the process ask what it used")]
 mod api;
+#[path = "../../tests/large/bodies.rs"]
+mod bodies;
 #[path = "../../tests/server/client.rs"]
 #[expect(dead_code, reason = "tests of the server need more of it")]
 mod client;
@@ -96,6 +98,24 @@ async fn load(webhook: &Webhook, connections: usize, time: Duration) -> Vec<Dura
     latencies
 }
 
+/// The bodies that cost most of those that are taken at all, in this process.
+fn largest() {
+    let snapshot = bodies::cluster();
+    println!("\nlargest bodies, slowest of {}:", bodies::all(1000).len());
+    let mut times: Vec<_> = bodies::all(bodies::LARGEST)
+        .into_iter()
+        .map(|(hook, what, body)| {
+            let start = Instant::now();
+            let answer = ::webhook::admission::answer(hook, body.as_bytes(), &snapshot, 7);
+            (start.elapsed(), hook, what, answer.map_or(0, |answer| answer.body.len()))
+        })
+        .collect();
+    times.sort_unstable_by_key(|(time, ..)| std::cmp::Reverse(*time));
+    for (time, hook, what, answer) in times.into_iter().take(8) {
+        println!("{:8.1} ms, answer {answer:6} bytes: {what}, {}", time.as_secs_f64() * 1000.0, hook.path());
+    }
+}
+
 fn quantile(latencies: &[Duration], quantile: f64) -> f64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
     let index = ((latencies.len() - 1) as f64 * quantile) as usize;
@@ -136,4 +156,6 @@ async fn main() {
     }
     println!("\nmemory after load              {:8.1} MiB", memory(&webhook, "VmRSS:"));
     hostile::measure(&webhook, time).await;
+    drop(webhook);
+    largest();
 }

@@ -1,5 +1,7 @@
 //! What people are told: denials with everything that is wrong, and warnings that fit into what the API passes on.
 
+use std::fmt::Write as _;
+
 use nlb::violation::{Severity, Violation};
 
 use super::review::{Cause, Details, Status};
@@ -8,6 +10,9 @@ use super::review::{Cause, Details, Status};
 /// [`ALL_WARNINGS`] (`k8s.io/apiserver/pkg/endpoints/filters/warning.go`).
 const ONE_WARNING: usize = 256;
 const ALL_WARNINGS: usize = 4096;
+
+/// More violations than this are counted and not told: nobody reads them, and they would be longer than the object.
+const TOLD: usize = 200;
 
 /// A denial, if any violation denies: all of them in one message, one a line.
 pub fn denial(kind: &str, namespace: &str, name: &str, violations: &[Violation]) -> Option<Status> {
@@ -18,12 +23,17 @@ pub fn denial(kind: &str, namespace: &str, name: &str, violations: &[Violation])
         several => format!("{several} violations"),
     };
     let mut message = format!("{kind} {namespace}/{name} has {count}:");
-    for violation in &denied {
+    for violation in denied.iter().take(TOLD) {
         message.push_str("\n- ");
         message.push_str(&violation.to_string());
     }
+    if let Some(more) = denied.len().checked_sub(TOLD).filter(|more| *more > 0) {
+        // Writing to a string cannot fail.
+        let _ = write!(message, "\n- and {more} more; `webhook lint` shows all");
+    }
     let causes = denied
         .iter()
+        .take(TOLD)
         .map(|violation| Cause {
             reason: "FieldValueInvalid",
             field: violation.key.clone(),
@@ -85,6 +95,12 @@ mod tests {
         assert_eq!(status.details.causes.iter().map(|cause| &cause.field).collect::<Vec<_>>(), ["key", "spec.x"]);
         assert_eq!(warnings(&violations), ["other: is risky"]);
         assert!(denial("Service", "team", "web", &violations[1..2]).is_none());
+
+        let many = vec![violations[0].clone(); 1001];
+        let status = denial("Service", "team", "web", &many).unwrap();
+        assert!(status.message.starts_with("Service team/web has 1001 violations:\n- key"), "{}", status.message);
+        assert!(status.message.ends_with("\n- and 801 more; `webhook lint` shows all"), "{}", status.message);
+        assert_eq!(status.details.causes.len(), 200);
     }
 
     #[test]

@@ -172,12 +172,22 @@ pub fn answer(hook: Hook, body: &[u8], snapshot: &Snapshot, entropy: u64) -> Res
     let both = [Operation::Create, Operation::Update];
     let create = &both[..1];
     match hook {
-        Hook::PodGates => decided(body, create, |request, pod| gates::decide(request, pod, snapshot)),
-        Hook::PodDrain => decided(body, create, |request, pod| drain::decide(request, pod, snapshot)),
-        Hook::PodServerId => decided(body, create, |_, pod| server_id::decide(pod, entropy)),
+        Hook::PodGates => decided(body, create, of_pods(|request, pod| gates::decide(request, pod, snapshot))),
+        Hook::PodDrain => decided(body, create, of_pods(|request, pod| drain::decide(request, pod, snapshot))),
+        Hook::PodServerId => decided(body, create, of_pods(|_, pod| server_id::decide(pod, entropy))),
         Hook::ServiceClass => decided(body, create, |_, service| service::set_class(service, snapshot)),
         Hook::Service => decided(body, &both, |request, service| service::validate(request, service, snapshot)),
         Hook::Binding => decided(body, &both, |request, binding| binding::validate(request, binding, snapshot)),
+    }
+}
+
+/// Leaves pods alone whose changes would be longer than they are: none of them could ever run.
+fn of_pods<'a>(
+    decide: impl FnOnce(&Request<'a, Pod<'a>>, &Pod<'a>) -> Decision,
+) -> impl FnOnce(&Request<'a, Pod<'a>>, &Pod<'a>) -> Decision {
+    |request, pod| match pod.excess() {
+        Some(excess) => Decision { warnings: vec![excess], ..Decision::default() },
+        None => decide(request, pod),
     }
 }
 

@@ -8,6 +8,9 @@ use nlb::{
 };
 use serde::Deserialize;
 
+/// More containers, or more gates, than any pod has that runs.
+const MOST: usize = 1000;
+
 /// A pod.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -111,6 +114,16 @@ impl Pod<'_> {
     /// Its annotations.
     pub fn annotations(&self) -> Option<&BTreeMap<String, String>> {
         self.metadata.as_ref()?.annotations.as_ref()
+    }
+
+    /// What it has too much of to be changed, in words.
+    pub fn excess(&self) -> Option<String> {
+        let spec = self.spec.as_ref()?;
+        let count = |containers: &Option<Vec<Container>>| containers.as_ref().map_or(0, Vec::len);
+        let containers = count(&spec.containers) + count(&spec.init_containers);
+        let gates = spec.readiness_gates.as_ref().map_or(0, Vec::len);
+        let (count, what) = if containers > MOST { (containers, "containers") } else { (gates, "readiness gates") };
+        (count > MOST).then(|| format!("this pod has {count} {what}; one with more than {MOST} is left as it is"))
     }
 
     /// What its name is going to begin with, if it has none yet.

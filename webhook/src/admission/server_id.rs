@@ -3,8 +3,13 @@
 //! The id is eight random bytes, in base64, in a variable of the environment, where the peer puts it too. The highest
 //! bit stays 0, as in ids that the peer makes.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::ByteString;
-use nlb::annotations::{Annotations, keys};
+use nlb::{
+    annotations::{Annotations, keys},
+    violation::{Severity, Violation},
+};
 use serde_json::json;
 
 use super::{
@@ -21,16 +26,17 @@ pub(super) fn decide(pod: &Pod, entropy: u64) -> Decision {
     let Some(wanted) = Annotations::new(pod.annotations()).text(keys::QUIC_CONTAINERS) else {
         return Decision::default();
     };
-    let wanted: Vec<&str> = wanted.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-    let mut found = vec![false; wanted.len()];
+    // Each with whether there is a container of that name.
+    let mut wanted: BTreeMap<&str, bool> =
+        wanted.split(',').map(str::trim).filter(|name| !name.is_empty()).map(|name| (name, false)).collect();
     let mut patch = Builder::default();
     let mut id = entropy;
     let lists =
         pod.spec.as_ref().map(|spec| [("containers", &spec.containers), ("initContainers", &spec.init_containers)]);
     for (list, containers) in lists.into_iter().flatten() {
         for (position, container) in containers.iter().flatten().enumerate() {
-            let Some(index) = wanted.iter().position(|name| *name == container.name) else { continue };
-            found[index] = true;
+            let Some(found) = wanted.get_mut(container.name.as_ref()) else { continue };
+            *found = true;
             if container.env.iter().flatten().any(|variable| variable.name == VARIABLE) {
                 continue;
             }
@@ -40,17 +46,9 @@ pub(super) fn decide(pod: &Pod, entropy: u64) -> Decision {
             patch.append(&place, container.env.is_some(), vec![json!({"name": VARIABLE, "value": value})]);
         }
     }
-    let warnings = wanted
-        .iter()
-        .zip(found)
-        .filter(|(_, found)| !found)
-        .map(|(name, _)| {
-            let name = nlb::violation::excerpt(name);
-            format!(
-                "{}: \"{name}\": is no container of this pod, so nothing gets a QUIC server id for it",
-                keys::QUIC_CONTAINERS
-            )
-        })
-        .collect();
+    let missing: Vec<&str> = wanted.into_iter().filter(|(_, found)| !found).map(|(name, _)| name).collect();
+    let problem = "is no container of this pod, so nothing gets a QUIC server id for it";
+    let warning = Violation::of_items(Severity::Warn, "container", keys::QUIC_CONTAINERS, &missing, problem, "");
+    let warnings = warning.iter().map(ToString::to_string).collect();
     Decision { patch: patch.build(), warnings, ..Decision::default() }
 }

@@ -3,6 +3,7 @@
 mod body;
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
     time::Instant,
@@ -162,7 +163,8 @@ fn response(status: StatusCode, content_type: &'static str, body: impl Into<Byte
 
 /// One line per review, without the object.
 fn log(hook: Hook, answer: &Answer, seconds: f64) {
-    let rules: Vec<_> = answer.violations.iter().map(|violation| violation.rule).collect();
+    let rules: BTreeSet<_> = answer.violations.iter().map(|violation| violation.rule).collect();
+    let rules: Vec<_> = rules.into_iter().collect();
     tracing::info!(
         path = hook.path(),
         uid = answer.uid,

@@ -39,8 +39,8 @@ fn granted() -> BTreeSet<String> {
     let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/install.yaml")).unwrap();
     let documents: Vec<Value> = serde_saphyr::from_multiple(&manifest).unwrap();
     let words = |words: &Value| -> Vec<String> { serde_json::from_value(words.clone()).unwrap() };
-    let ours = documents.iter().filter(|document| document["metadata"]["name"] == "sluice-webhook");
-    let rules = ours.filter_map(|document| document["rules"].as_array()).flatten();
+    let of_webhook = |document: &&Value| document["metadata"]["name"] == "sluice-webhook";
+    let rules = documents.iter().filter(of_webhook).filter_map(|document| document["rules"].as_array()).flatten();
     rules
         .flat_map(|rule| {
             let verbs = words(&rule["verbs"]);
