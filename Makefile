@@ -1,12 +1,15 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit pure binaries tests programs deny image soak render clients conformance lifecycle scenarios lab shell bench clean
+.PHONY: help demo test check unit pure binaries tests programs deny image soak upgrades render clients conformance lifecycle scenarios lab shell bench clean
 SHELL := /bin/sh
 
 # One selection of packages for all builds: with another one cargo would build the dependencies with other features again.
 CARGO_TEST := cargo test --workspace --quiet
 LAB := target/debug/lab
 IN_LAB := $(LAB) exec --without registrar --image shell=/bin/sh --image review-server=target/debug/review-server --
+# The chart is installed there by its own tests.
+FOR_CHART := $(LAB) exec --without webhook,registrar --image sluice-webhook=target/debug/webhook \
+	--image sluice-registrar=target/debug/registrar --
 STAGE := .ci/stage
 # The aws CLI, boto3 and moto, installed by `make clients`.
 VENV := $(CURDIR)/target/venv
@@ -84,8 +87,7 @@ scenarios: binaries tests ## what must hold in the lab, tried in the lab
 	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test pods --test processes --test webhook --test webhook_answers --test webhook_outages
 	@$(LAB) exec --without webhook,cert-manager,aws --image sluice-webhook=target/debug/webhook -- \
 		$(CARGO_TEST) --offline --test bindings --test webhook_local_ca
-	@$(LAB) exec --without webhook,registrar --image sluice-webhook=target/debug/webhook \
-		--image sluice-registrar=target/debug/registrar -- $(CARGO_TEST) --offline --test chart
+	@$(FOR_CHART) $(CARGO_TEST) --offline --test chart
 
 lab: export CMD := $(CMD)
 lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get nodes -o wide'
@@ -108,9 +110,13 @@ image: ## images sluice-webhook and sluice-registrar, with podman or docker
 	done; \
 	echo "neither podman nor docker runs here: no image was built" >&2; exit 1
 
-soak: ## what takes long: release builds compared, and run where there is nothing else
+soak: binaries tests ## what takes long: many upgrades; release builds compared, and run where there is nothing else
+	@$(STAGE) upgrades $(MAKE) --no-print-directory upgrades
 	@$(STAGE) reproducible .ci/reproducible target/static
 	@$(STAGE) empty-root .ci/empty-root target/static
+
+upgrades:
+	@SLUICE_UPGRADES=20 $(FOR_CHART) $(CARGO_TEST) --offline --test chart upgrades -- --nocapture
 
 clean: ## remove what was built here (the lab's programs stay in the user's cache)
 	@cargo clean

@@ -203,20 +203,27 @@ fn log(effect: &Effect, outcome: &Outcome, took: Duration, barred: Option<Barred
         (Action::Aws { account, call }, Outcome::Aws(Err(fault))) => {
             tracing::warn!(effect = id, operation = call.operation(), ?account, namespace, name, because, %fault, "read of AWS failed");
         }
-        (Action::Kubernetes(request), Outcome::Kubernetes(Err(denial))) => {
+        (Action::Kubernetes(request), Outcome::Kubernetes(Err(denial))) if !is_of_life(denial) => {
             tracing::warn!(effect = id, request = crate::kubernetes::name(request), namespace, name, because, %denial, "request to the API server failed");
         }
-        (Action::Kubernetes(request), _) => {
+        (Action::Kubernetes(request), Outcome::Kubernetes(answer)) => {
+            let denial = answer.as_ref().err().map(ToString::to_string);
             tracing::debug!(
                 effect = id,
                 request = crate::kubernetes::name(request),
                 namespace,
                 name,
                 because,
+                denial,
                 seconds = took.as_secs_f64(),
                 "request to the API server"
             );
         }
         _ => {}
     }
+}
+
+/// Whether such a denial is what happens where objects come and go.
+fn is_of_life(denial: &Denial) -> bool {
+    matches!(denial, Denial::NotFound | Denial::Conflict | Denial::Replaced)
 }

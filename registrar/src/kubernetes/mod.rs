@@ -1,7 +1,8 @@
 //! Requests of the core as requests to the API server, and its answers as the core's.
 //!
-//! Nothing is repeated here: what to do about a conflict is the core's to say. Every write to an object that may have been
-//! replaced by another of its name is bound to the UID.
+//! Nothing is repeated here: what to do about a conflict is the core's to say; only a list of finalizers is read and written
+//! again if somebody has touched the object in between. Every write to an object that may have been replaced by another of
+//! its name is bound to the UID.
 
 mod bindings;
 mod denial;
@@ -35,6 +36,9 @@ use crate::metrics::Metrics;
 
 /// Who we are in `metadata.managedFields`, and in the Events we publish.
 pub const MANAGER: &str = "sluice-registrar";
+
+/// How often a list of finalizers is read again because somebody has touched the object.
+const MOST_CONFLICTS: u32 = 3;
 
 /// The API server, as it is asked and written to.
 #[derive(Clone)]
@@ -91,9 +95,22 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
 
-    /// Puts a finalizer on an object or takes it off, and leaves those of others as they are: read, and written only if
-    /// nobody has written in between.
+    /// Puts a finalizer on an object or takes it off, and leaves those of others as they are.
     async fn set_finalizer<K>(&self, key: &Key, uid: &Uid, finalizer: &str, present: bool) -> Result<Answer, Denial>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let mut conflicts = 0;
+        loop {
+            match self.try_finalizer::<K>(key, uid, finalizer, present).await {
+                Err(Denial::Conflict) if conflicts < MOST_CONFLICTS => conflicts += 1,
+                ended => return ended,
+            }
+        }
+    }
+
+    /// The same, once: read, and written only if nobody has written in between.
+    async fn try_finalizer<K>(&self, key: &Key, uid: &Uid, finalizer: &str, present: bool) -> Result<Answer, Denial>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use nlb::settings::{ModelSettings, Scheme, TargetType};
-use registrar_core::balancers::Environment;
+use registrar_core::balancers::Options;
 
 /// Flags that win over the settings file. What is not given stays as the file says.
 #[derive(Debug, Clone, Default, Args)]
@@ -47,7 +47,7 @@ pub struct ModelFlags {
 
 impl ModelFlags {
     /// Puts the flags that are given over what the settings say.
-    pub fn apply(&self, settings: &mut ModelSettings, environment: &mut Environment) {
+    pub fn apply(&self, settings: &mut ModelSettings, options: &mut Options) {
         fn over<T: Clone>(setting: &mut T, flag: Option<&T>) {
             if let Some(value) = flag {
                 setting.clone_from(value);
@@ -66,16 +66,16 @@ impl ModelFlags {
             settings.external_managed_tags = self.external_managed_tags.iter().cloned().collect();
         }
         if self.backend_security_group.is_some() {
-            environment.backend_security_group.clone_from(&self.backend_security_group);
+            options.backend_security_group.clone_from(&self.backend_security_group);
         }
         // What the peer calls restricted is one rule from the lowest port to the highest.
-        over(&mut environment.exact_endpoint_rules, self.disable_restricted_sg_rules.as_ref());
+        over(&mut options.exact_endpoint_rules, self.disable_restricted_sg_rules.as_ref());
         if !self.service_target_eni_security_group_tags.is_empty() {
             let tags: BTreeMap<_, _> = self.service_target_eni_security_group_tags.iter().cloned().collect();
-            environment.endpoint_group_tags = tags;
+            options.endpoint_group_tags = tags;
         }
         for (gate, on) in &self.feature_gates {
-            gate.set(*on, settings, environment);
+            gate.set(*on, settings, options);
         }
     }
 }
@@ -105,7 +105,7 @@ const GATES: [(&str, bool); 15] = [
 ];
 
 impl Gate {
-    fn set(self, on: bool, settings: &mut ModelSettings, environment: &mut Environment) {
+    fn set(self, on: bool, settings: &mut ModelSettings, options: &mut Options) {
         let features = &mut settings.features;
         match self.0 {
             "ServiceTypeLoadBalancerOnly" => features.service_type_load_balancer_only = on,
@@ -117,8 +117,8 @@ impl Gate {
             "WeightedTargetGroups" => features.weighted_target_groups = on,
             "EnhancedDefaultBehavior" => features.enhanced_default_behavior = on,
             "EnableDefaultTagsLowPriority" => features.default_tags_low_priority = on,
-            "SubnetsClusterTagCheck" => environment.subnets_cluster_tag_check = on,
-            "SubnetDiscoveryByReachability" => environment.subnet_discovery_by_reachability = on,
+            "SubnetsClusterTagCheck" => options.subnets_cluster_tag_check = on,
+            "SubnetDiscoveryByReachability" => options.subnet_discovery_by_reachability = on,
             _ => {}
         }
     }
@@ -173,21 +173,21 @@ mod tests {
         flags: ModelFlags,
     }
 
-    fn applied(arguments: &[&str]) -> (ModelSettings, Environment) {
+    fn applied(arguments: &[&str]) -> (ModelSettings, Options) {
         let line = Line::try_parse_from(std::iter::once(&"x").chain(arguments)).unwrap();
-        let (mut settings, mut environment) = (ModelSettings::default(), Environment::default());
-        line.flags.apply(&mut settings, &mut environment);
-        (settings, environment)
+        let (mut settings, mut options) = (ModelSettings::default(), Options::default());
+        line.flags.apply(&mut settings, &mut options);
+        (settings, options)
     }
 
     #[test]
     fn nothing_given_changes_nothing() {
-        assert_eq!(applied(&[]), (ModelSettings::default(), Environment::default()));
+        assert_eq!(applied(&[]), (ModelSettings::default(), Options::default()));
     }
 
     #[test]
     fn flags_of_the_peer_reach_the_settings_that_they_mean() {
-        let (settings, environment) = applied(&[
+        let (settings, options) = applied(&[
             "--default-target-type=ip",
             "--default-load-balancer-scheme",
             "internet-facing",
@@ -213,9 +213,9 @@ mod tests {
             ..ModelSettings::default()
         };
         assert_eq!(settings, expected);
-        assert_eq!(environment.backend_security_group.as_deref(), Some("sg-1"));
-        assert_eq!(environment.endpoint_group_tags, [("a".to_owned(), "b".to_owned())].into());
-        assert!(environment.exact_endpoint_rules && !environment.subnets_cluster_tag_check);
+        assert_eq!(options.backend_security_group.as_deref(), Some("sg-1"));
+        assert_eq!(options.endpoint_group_tags, [("a".to_owned(), "b".to_owned())].into());
+        assert!(options.exact_endpoint_rules && !options.subnets_cluster_tag_check);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub fn task(
     environment: &Arc<Environment>,
     shared: Option<&str>,
 ) -> Option<Task> {
-    let settings = &environment.settings;
+    let settings = environment.settings.as_ref();
     let intent = match ownership::of(service, settings) {
         Ownership::Ours => Intent::Keep,
         Ownership::Related | Ownership::Foreign if has_finalizer(service) => Intent::Remove,

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client, api::ListParams};
 use registrar_core::{
     aws::Account,
-    balancers::{Desired, Environment, Network, Observed, plan},
+    balancers::{Desired, Environment, Intent, Network, Observed, plan},
 };
 
 use self::{
@@ -71,16 +71,12 @@ pub struct Plan {
 pub async fn run(arguments: Plan) -> Result<ExitCode> {
     let region = arguments.aws.aws_region.as_deref().filter(|region| !region.is_empty());
     let read = settings::read(&arguments.model, region)?;
-    let mut environment = Environment {
-        settings: read.core.model.as_ref().clone(),
-        vpc_id: arguments.aws.aws_vpc_id.clone().unwrap_or_default(),
-        ..Environment::default()
-    };
-    let mut model = environment.settings.clone();
-    arguments.flags.apply(&mut model, &mut environment);
-    environment.settings = model;
+    let (mut model, mut options) = (read.core.model.as_ref().clone(), read.core.load_balancers.clone());
+    arguments.flags.apply(&mut model, &mut options);
+    let vpc_id = arguments.aws.aws_vpc_id.clone().unwrap_or_default();
+    let environment = Environment { settings: Arc::new(model), vpc_id, options };
     let services = if arguments.offline {
-        offline(&arguments, environment)?
+        offline(from_files(&arguments.files, "default")?, environment)
     } else {
         online(&arguments, &read, environment).await?
     };
@@ -93,9 +89,8 @@ pub async fn run(arguments: Plan) -> Result<ExitCode> {
     Ok(if report.has_changes() { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
 }
 
-/// The models of files.
-fn offline(arguments: &Plan, environment: Environment) -> Result<Vec<ServicePlan>> {
-    let services = from_files(&arguments.files, "default")?;
+/// The models of Services, as they are without anything that AWS or a cluster could say.
+pub fn offline(services: Vec<Service>, environment: Environment) -> Vec<ServicePlan> {
     let environment = Arc::new(environment);
     let objects = Objects { services, ..Objects::default() };
     let plans = objects.services.iter().filter_map(|service| {
@@ -111,7 +106,7 @@ fn offline(arguments: &Plan, environment: Environment) -> Result<Vec<ServicePlan
         }
         Some(planned)
     });
-    Ok(plans.collect())
+    plans.collect()
 }
 
 /// The plans of Services of the cluster, or of files as if they had been applied to it.
@@ -143,7 +138,7 @@ async fn online(arguments: &Plan, read: &Read, mut environment: Environment) -> 
     if environment.vpc_id.is_empty() {
         environment.vpc_id = observe::vpc(&reader, &environment.settings.cluster_name).await?;
     }
-    let shared = match &environment.backend_security_group {
+    let shared = match &environment.options.backend_security_group {
         Some(id) => Some(id.clone()),
         None => observe::shared_group(&reader, &environment).await?,
     };
@@ -155,12 +150,18 @@ async fn online(arguments: &Plan, read: &Read, mut environment: Environment) -> 
         let mut planned = started(service);
         match task {
             Task::Refused(violations) => planned.violations = violations,
-            Task::Plan(inputs, violations) => {
+            Task::Plan(mut inputs, violations) => {
                 planned.violations = violations;
-                let observed = observe::all(&reader, &inputs, network).await?;
+                let observed = observe::all(&reader, service, &mut inputs, network).await?;
                 let desired = Desired::of(&inputs, &observed);
+                if shared.is_none() && desired.needs_shared_group() {
+                    let name = nlb::names::backend_security_group(&environment.settings.cluster_name);
+                    planned
+                        .notes
+                        .push(format!("security group {name}, which load balancers share, would be made first"));
+                }
                 planned.planned(plan(&desired, &inputs, &observed));
-                if inputs.intent == registrar_core::balancers::Intent::Keep {
+                if inputs.intent == Intent::Keep {
                     planned.model = desired.into();
                 }
                 network = observed.network;

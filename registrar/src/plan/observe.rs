@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::core::v1::Service;
 use registrar_core::{
     aws::{Call, Fault, Filter, Reply},
-    balancers::{Environment, Inputs, Network, Observed, fold, next_reads},
+    balancers::{Environment, Inputs, Network, Observed, endpoint_rules, fold, next_reads},
 };
 
 use super::OWN;
@@ -53,11 +54,18 @@ pub enum Error {
     },
 }
 
-/// Everything that a plan for a Service needs. What all Services share is taken from `network`, and added to it.
-pub async fn all(reader: &Reader<'_>, inputs: &Inputs, network: Network) -> Result<Observed, Error> {
+/// Everything that a plan for a Service needs. What all Services share is taken from `network`, and added to it. The inputs
+/// follow the load balancer that is found, where the Service leaves that open.
+pub async fn all(
+    reader: &Reader<'_>,
+    service: &Service,
+    inputs: &mut Inputs,
+    network: Network,
+) -> Result<Observed, Error> {
     let mut observed = Observed { network, ..Observed::default() };
     let mut failed: Option<(Call, Fault)> = None;
     for _ in 0..ROUNDS {
+        inputs.follow_existing(service, &observed);
         let reads = next_reads(inputs, &observed);
         if reads.is_empty() {
             return Ok(observed);
@@ -96,13 +104,7 @@ pub async fn shared_group(reader: &Reader<'_>, environment: &Environment) -> Res
     if !environment.settings.enable_backend_security_group {
         return Ok(None);
     }
-    let filter = |name: &str, value: &str| Filter { name: name.to_owned(), values: vec![value.to_owned()] };
-    let filters = vec![
-        filter("vpc-id", &environment.vpc_id),
-        filter(&format!("tag:{}", nlb::tags::CLUSTER), &environment.settings.cluster_name),
-        filter(&format!("tag:{}", nlb::tags::BACKEND_RESOURCE), nlb::tags::BACKEND_GROUP),
-    ];
-    let call = Call::DescribeSecurityGroups { ids: Vec::new(), filters };
+    let call = endpoint_rules::shared_group(environment);
     Ok(match ask(reader, &call).await? {
         Reply::SecurityGroups(groups) => groups.into_iter().map(|group| group.id).min(),
         _ => None,

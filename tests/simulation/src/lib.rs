@@ -9,6 +9,7 @@ pub mod aws;
 mod choice;
 mod cluster;
 mod crash;
+pub mod enumerate;
 mod fact;
 mod judge;
 mod plane;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Parser;
-use simulation::{Choices, Trace, run, shrink};
+use simulation::{Choices, Trace, enumerate, references, run, shrink};
 
 /// Runs the registrar's core against a simulated cluster and a simulated AWS, with faults.
 #[derive(Debug, Parser)]
@@ -21,6 +21,9 @@ struct Args {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// How many seeds may fail before the run ends.
+    #[arg(long, default_value_t = 10)]
+    failures: u64,
     /// Run this seed only.
     #[arg(long)]
     seed: Option<u64>,
@@ -33,9 +36,13 @@ struct Args {
     /// Make the failing list of choices simpler, and keep it in this file (with --seed).
     #[arg(long)]
     shrink: Option<PathBuf>,
-    /// How many seeds may fail before the run ends.
-    #[arg(long, default_value_t = 10)]
-    failures: u64,
+    /// Instead of seeds: a crash at every boundary of the reference scenes, in four ways.
+    #[arg(long)]
+    crashes: bool,
+    /// Instead of seeds: every defect that can be planted, or the one of this name, must be found within --seeds seeds.
+    #[cfg(feature = "planted-bugs")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "")]
+    planted: Option<String>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -51,7 +58,18 @@ fn main() -> anyhow::Result<ExitCode> {
         let list = shrink::read(&fs::read_to_string(file)?)?;
         return one(&file.display().to_string(), Choices::replayed(list), args.trace);
     }
+    if args.crashes {
+        return crashes();
+    }
+    #[cfg(feature = "planted-bugs")]
+    if let Some(name) = &args.planted {
+        return planted(name, args.seeds);
+    }
     many(&args)
+}
+
+fn result(fine: bool) -> ExitCode {
+    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn keep(seed: u64, file: &Path) -> anyhow::Result<ExitCode> {
@@ -73,54 +91,67 @@ fn one(name: &str, choices: Choices, words: bool) -> anyhow::Result<ExitCode> {
     for line in &outcome.lines {
         println!("{line}");
     }
-    println!(
-        "{name}: {} happenings in {:?}, hash {:016x}",
-        outcome.happened,
-        outcome.ended_at,
-        outcome.hash.unwrap_or_default()
-    );
-    match outcome.complaint {
-        None => Ok(ExitCode::SUCCESS),
-        Some(complaint) => {
-            println!("{:.3} s: {}: {}", complaint.at.as_secs_f64(), complaint.rule, complaint.what);
-            Ok(ExitCode::FAILURE)
-        }
+    let hash = outcome.hash.unwrap_or_default();
+    println!("{name}: {} happenings in {:?}, hash {hash:016x}", outcome.happened, outcome.ended_at);
+    if let Some(complaint) = &outcome.complaint {
+        println!("{:.3} s: {}: {}", complaint.at.as_secs_f64(), complaint.rule, complaint.what);
     }
+    Ok(result(outcome.complaint.is_none()))
 }
 
 fn many(args: &Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let next = AtomicU64::new(args.from);
     let (failed, happened) = (AtomicU64::new(0), AtomicU64::new(0));
-    let end = args.from + args.seeds;
-    let work = || -> anyhow::Result<()> {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end || failed.load(Ordering::Relaxed) >= args.failures {
-                return Ok(());
-            }
-            let outcome = run::random(Choices::seeded(seed), Trace::default())?;
-            happened.fetch_add(outcome.happened, Ordering::Relaxed);
-            if let Some(complaint) = outcome.complaint {
-                failed.fetch_add(1, Ordering::Relaxed);
-                let what: String = complaint.what.chars().take(200).collect();
-                println!("seed {seed} at {:.3} s: {}: {what}", complaint.at.as_secs_f64(), complaint.rule);
-            }
+    let seeds: Vec<u64> = (args.from..args.from + args.seeds).collect();
+    let run = enumerate::on_all(&seeds, |seed| {
+        if failed.load(Ordering::Relaxed) >= args.failures {
+            return Ok(false);
         }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a run has panicked"))))
+        let outcome = run::random(Choices::seeded(*seed), Trace::default())?;
+        happened.fetch_add(outcome.happened, Ordering::Relaxed);
+        if let Some(complaint) = outcome.complaint {
+            failed.fetch_add(1, Ordering::Relaxed);
+            let what: String = complaint.what.chars().take(200).collect();
+            println!("seed {seed} at {:.3} s: {}: {what}", complaint.at.as_secs_f64(), complaint.rule);
+        }
+        Ok(true)
     })?;
-    let failed = failed.into_inner();
-    println!(
-        "{} seeds, {} happenings, {failed} failed, {:.1} s",
-        next.into_inner().min(end) - args.from,
-        happened.into_inner(),
-        began.elapsed().as_secs_f64()
-    );
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let (ran, failed) = (run.into_iter().filter(|ran| *ran).count(), failed.into_inner());
+    let (happened, took) = (happened.into_inner(), began.elapsed().as_secs_f64());
+    println!("{ran} seeds, {happened} happenings, {failed} failed, {took:.1} s");
+    Ok(result(failed == 0))
+}
+
+fn crashes() -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let (mut tried, mut wrong) = (0, 0);
+    for reference in references() {
+        let crashes = enumerate::crashes(&reference, 1)?;
+        let bad: Vec<_> = crashes.iter().filter(|crash| crash.wrong.is_some()).collect();
+        println!("{}: {} crashes, {} wrong", reference.name, crashes.len(), bad.len());
+        for crash in bad.iter().take(5) {
+            println!("  {:?}: {}", crash.point, crash.wrong.as_deref().unwrap_or_default());
+        }
+        tried += crashes.len();
+        wrong += bad.len();
+    }
+    println!("{tried} crashes, {wrong} wrong, {:.1} s", began.elapsed().as_secs_f64());
+    Ok(result(wrong == 0))
+}
+
+#[cfg(feature = "planted-bugs")]
+fn planted(name: &str, most: u64) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let mut missed = 0;
+    let meant = |bug: &registrar_core::planted::Bug| name.is_empty() || format!("{bug:?}") == name;
+    for bug in registrar_core::planted::Bug::ALL.into_iter().filter(meant) {
+        let Some((seed, rule)) = enumerate::found_at(bug, most)? else {
+            missed += 1;
+            println!("{bug:?}: not found in {most} seeds");
+            continue;
+        };
+        println!("{bug:?}: seed {seed}, {rule}");
+    }
+    println!("{missed} missed, {:.1} s", began.elapsed().as_secs_f64());
+    Ok(result(missed == 0))
 }

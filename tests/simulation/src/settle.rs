@@ -17,8 +17,13 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(30);
 /// How long a change behind the registrars' back may stand: the audit's period, and what it takes.
 const DRIFT: Duration = Duration::from_secs(310);
+/// How long a change of tags may go unnoticed.
+const TAG_AGE: Duration = Duration::from_mins(1);
 /// How long a world may go on being disturbed by itself once all faults are over.
 const LONGEST: Duration = Duration::from_mins(20);
+
+/// How long after it has settled everything is listed anew: nothing may come of it.
+const RELISTS: Duration = Duration::from_secs(20);
 
 /// How far it has come.
 #[derive(Debug, Default)]
@@ -29,6 +34,8 @@ pub(crate) struct Settling {
     meddled: Option<Duration>,
     settled_at: Option<Duration>,
     over: bool,
+    /// Whether everything was listed anew since it had settled.
+    relisted: bool,
     /// Writes that were wanted since it had settled.
     pub(crate) writes_since: Vec<String>,
 }
@@ -59,6 +66,8 @@ impl Settling {
                     self.disturbed(now);
                 }
             }
+            // Tags are read once a minute.
+            Fact::Tagged { .. } => self.disturbed(now + TAG_AGE),
             Fact::Target { to, .. } if *to == "healthy" || *to == "unhealthy" => self.disturbed(now),
             // What is merely said may be said later: nobody waits for it, so it is looked up at leisure.
             Fact::Wants { effect, .. }
@@ -92,6 +101,10 @@ impl World {
             if let Some(wrong) = self.wrong() {
                 self.judge.complain("L1 stays settled", wrong);
             }
+            if now >= settled_at + RELISTS && !self.settling.relisted {
+                self.settling.relisted = true;
+                self.relist_everything();
+            }
             self.settling.over |= now >= settled_at + self.scene.quiet;
             return;
         }
@@ -109,6 +122,18 @@ impl World {
         match wrong {
             None => self.settling.settled_at = Some(now),
             Some(wrong) => self.judge.complain("L1 settles", wrong),
+        }
+    }
+
+    /// Every watch breaks and lists anew, with time for mischief between the begin and the end of the list.
+    fn relist_everything(&mut self) {
+        // From now on every list is a fresh one.
+        self.scene.stale_lists = false;
+        for number in 0..self.replicas.len() {
+            for kind in crate::cluster::etcd::KINDS {
+                let down = self.choices.millis(100, 3000);
+                self.disconnect(number, kind, true, down);
+            }
         }
     }
 

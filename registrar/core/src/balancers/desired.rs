@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
 use nlb::{
-    annotations::attributes::Scope,
+    annotations::attributes::{IDLE_TIMEOUT, Scope},
     service::spec::{self, AddressFamilies, Protocol, SecurityGroups},
     settings::Scheme,
     tags::STACK_LABELS,
@@ -204,10 +204,7 @@ impl Desired {
         let listeners = spec
             .listeners
             .iter()
-            .map(|listener| spec::Listener {
-                attributes: normal_all(Scope::Listener, &listener.attributes),
-                ..listener.clone()
-            })
+            .map(|listener| spec::Listener { attributes: attributes_of_listener(listener), ..listener.clone() })
             .collect();
         for backend in inputs.backends.iter().filter(|backend| backend.group.is_none()) {
             let port = port_text(&backend.port);
@@ -236,6 +233,14 @@ pub(crate) fn logical(resource: &str) -> Arn {
 
 fn normal_all(scope: Scope, attributes: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     attributes.iter().map(|(key, value)| (key.clone(), normal(scope, key, value))).collect()
+}
+
+/// Attributes that a listener of its protocol has. Others have no effect, and AWS would refuse them.
+fn attributes_of_listener(listener: &spec::Listener) -> BTreeMap<String, String> {
+    let carries_tcp = matches!(listener.protocol, Protocol::Tcp | Protocol::TcpUdp | Protocol::TcpQuic);
+    let mut attributes = normal_all(Scope::Listener, &listener.attributes);
+    attributes.retain(|key, _| carries_tcp || key != IDLE_TIMEOUT);
+    attributes
 }
 
 fn binding(

@@ -80,6 +80,8 @@ pub(super) struct Machine {
     /// Whether it may have it, or come to have it.
     pub(super) may_use_shared: bool,
     polls: u32,
+    /// Settings that AWS refused, and until when they are not tried again. They are in nobody's way but their own.
+    refused: Vec<(Call, Failure, Duration)>,
     /// What the API server was told last, and until when its coming back by a watch is waited for.
     told: Option<(Request, Duration)>,
 }
@@ -115,6 +117,7 @@ impl Machine {
             needs_shared: false,
             may_use_shared: true,
             polls: 0,
+            refused: Vec::new(),
             told: None,
         }
     }
@@ -234,7 +237,7 @@ impl Machine {
         if let Some(spoken) = self.speak(record, object) {
             return Some(spoken);
         }
-        let Some(step) = plan.steps.first() else {
+        let Some(step) = plan.steps.iter().find(|step| !self.is_refused(step, now)) else {
             self.rest(&inputs, &plan, view, now);
             return None;
         };
@@ -242,7 +245,12 @@ impl Machine {
         self.take(step, now)
     }
 
-    /// Carries the first step of a plan out.
+    fn is_refused(&self, step: &Step, now: Duration) -> bool {
+        let Operation::Aws(call) = &step.operation else { return false };
+        self.refused.iter().any(|(refused, _, until)| refused == call && now < *until)
+    }
+
+    /// Carries a step of a plan out.
     fn take(&mut self, step: &Step, now: Duration) -> Option<Act> {
         let send = match &step.operation {
             Operation::Aws(call) => Send::Aws(call.clone(), Priority::LoadBalancers),
@@ -335,11 +343,15 @@ impl Machine {
             let message = format!("AWS could not make load balancer {name}");
             blocked = Some(Problem::new("Failed", message, "delete the Service and create it again"));
         }
+        self.refused.retain(|(call, ..)| {
+            plan.steps.iter().any(|step| matches!(&step.operation, Operation::Aws(planned) if planned == call))
+        });
+        let refused = self.refused.first().map(|(_, failure, _)| failure.problem.clone());
         let shared = view.shared_problem.clone().filter(|_| self.needs_shared);
         let failure =
             self.failure.as_ref().filter(|failure| failure.is_said(self.attempt)).map(|failure| &failure.problem);
-        let step = plan.steps.first().map(ToString::to_string);
-        let busy = match (provisioning, &step) {
+        let step = plan.steps.iter().find(|step| !self.is_refused(step, view.now));
+        let busy = match (provisioning, step) {
             (Some(name), _) => Some(format!("AWS is provisioning load balancer {name}")),
             (None, Some(_)) if inputs.intent == Intent::Remove => Some("the load balancer is being removed".to_owned()),
             (None, Some(_)) => Some("the load balancer is being built or changed".to_owned()),
@@ -349,7 +361,7 @@ impl Machine {
             hostname,
             active: busy.is_none() && self.built,
             busy,
-            blocked: failure.cloned().or(blocked).or(shared),
+            blocked: failure.cloned().or(blocked).or(refused).or(shared),
         });
     }
 
@@ -402,7 +414,7 @@ impl Machine {
     /// Nothing is left to be done: what remains is to look again some time.
     fn rest(&mut self, inputs: &Inputs, plan: &Plan, view: &View, now: Duration) {
         self.failure = None;
-        if !plan.problems.is_empty() || !plan.waiting.is_empty() {
+        if !plan.problems.is_empty() || !plan.waiting.is_empty() || !plan.steps.is_empty() {
             // Somebody may mend it in AWS.
             self.attempt += 1;
             self.due_at = now + Fault::backoff(self.attempt + 2);
@@ -481,6 +493,11 @@ impl Machine {
             }
             Err(Fault::Throttled { .. } | Fault::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
             Err(fault) if balancers::is_answer(call, fault) => {}
+            Err(fault) if is_setting(call) && fault.code().is_some() => {
+                self.refused.retain(|(refused, ..)| refused != call);
+                self.refused.push((call.clone(), explain(call, fault), now + LONGEST));
+                self.read_at = None;
+            }
             Err(fault) => {
                 self.failure = Some(explain(call, fault));
                 self.due_at = now + Fault::backoff(self.attempt);
@@ -521,6 +538,23 @@ impl Machine {
             }
         }
     }
+}
+
+/// Whether a call sets something that nothing else depends on.
+fn is_setting(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::ModifyLoadBalancerAttributes { .. }
+            | Call::ModifyTargetGroupAttributes { .. }
+            | Call::ModifyListenerAttributes { .. }
+            | Call::ModifyCapacityReservation { .. }
+            | Call::AddListenerCertificates { .. }
+            | Call::RemoveListenerCertificates { .. }
+            | Call::AddTags { .. }
+            | Call::RemoveTags { .. }
+            | Call::CreateEc2Tags { .. }
+            | Call::DeleteEc2Tags { .. }
+    )
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "what its callers return")]

@@ -105,8 +105,8 @@ pub struct Binding {
     pub fill_retry: Retry,
     /// Whether the resolved spec is being written.
     pub filling: bool,
-    /// When something was last found to be otherwise than it was left.
-    pub drifted_at: Option<(Duration, String)>,
+    /// What was found to be otherwise than it was left, and is not repaired yet.
+    pub drifted: Option<String>,
     /// When a call was last throttled.
     pub throttled_at: Option<Duration>,
     /// What has been said of it in Events, by reason.
@@ -191,7 +191,7 @@ impl Binding {
             write_retry: Retry::default(),
             fill_retry: Retry::default(),
             filling: false,
-            drifted_at: None,
+            drifted: None,
             throttled_at: None,
             said: BTreeMap::new(),
         }

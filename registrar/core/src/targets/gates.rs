@@ -104,7 +104,8 @@ impl Binding {
             let Some(pod) = gated_pod(wanted, desk) else { continue };
             let current = self.effective_gate(pod);
             let is_open = current.is_some_and(|condition| condition.status == GateStatus::True);
-            open += usize::from(is_open);
+            let listed = state.verdict.as_ref().is_some_and(|verdict| !verdict.is_gone());
+            open += usize::from(is_open && listed);
             let Aim::Set(aim) = self.aim(record, facts, (spot, wanted, state), current, desk, alarm) else { continue };
             if current != Some(&aim) {
                 let closes = is_open && aim.status != GateStatus::True;
@@ -112,7 +113,13 @@ impl Binding {
                 aims.push((pod.meta.key.clone(), pod.meta.uid.clone(), aim, closes));
             }
         }
-        let hold = self.is_failing_open(open, closing, healthy, desk, alarm);
+        // Pods with an open gate and without a target count as sick: they serve as little.
+        let bare = desk.cluster.gated(&self.key).filter(|pod| {
+            let open = self.effective_gate(pod).is_some_and(|condition| condition.status == GateStatus::True);
+            open && !pod.meta.deleting && !self.has_target(pod)
+        });
+        let bare = bare.count();
+        let hold = self.is_failing_open((open + bare, closing, closing + bare), healthy, desk, alarm);
         aims.retain(|(.., closes)| !(*closes && hold));
         self.add_left_out(desk, &mut aims);
         for (pod, uid, condition, _) in aims {
@@ -120,18 +127,26 @@ impl Binding {
         }
     }
 
+    /// Whether the load balancer has a target for a pod that is to have one.
+    fn has_target(&self, pod: &PodRecord) -> bool {
+        self.spots.iter().any(|(spot, state)| {
+            let own = self.wanted.contains_key(spot)
+                && state.holder.as_ref().is_some_and(|holder| holder.owner.uid == pod.meta.uid);
+            own && state.verdict.as_ref().is_some_and(|verdict| !verdict.is_gone())
+        })
+    }
+
     /// The brake on gates. If most of a group turns unhealthy in one look, it is more likely a health check or a security
     /// group than the pods, and with none healthy the load balancer sends to all: open gates stay open until a later look
     /// has confirmed it and somebody is healthy.
     fn is_failing_open(
         &mut self,
-        open: usize,
-        closing: usize,
+        (open, closing, sick): (usize, usize, usize),
         healthy: usize,
         desk: &mut Desk<'_>,
         alarm: &mut Alarm,
     ) -> bool {
-        if closing == 0 || closing * 2 <= open {
+        if closing == 0 || sick * 2 <= open {
             if closing == 0 {
                 self.fail_open = None;
                 self.said.remove("FailOpen");

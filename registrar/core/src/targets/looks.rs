@@ -40,6 +40,9 @@ const QUIET_SHARE: Duration = Duration::from_millis(400);
 /// The same for a group that is alone.
 const QUIET_LEAST: Duration = Duration::from_secs(10);
 
+/// For how long targets without a gate are looked at more often after they were registered.
+const WATCHED: Duration = Duration::from_mins(10);
+
 /// How long until the next look, for a gate that has been waiting for so long.
 fn pace(waiting: Duration) -> Duration {
     match waiting.as_secs() {
@@ -89,6 +92,16 @@ impl Binding {
         for (state, since) in self.waiting_gates(desk) {
             let unseen = state.wrote_after(last);
             soon(if unseen { now } else { last.at + pace(now.saturating_sub(since)) });
+        }
+        // Nobody waits for targets without a gate, but how they fare is worth knowing while they are new.
+        for state in self.wanted.iter().filter(|(_, w)| !w.owner.gated).filter_map(|(spot, _)| self.spots.get(spot)) {
+            let healthy = state.verdict.as_ref().is_some_and(|verdict| verdict.state == HealthState::Healthy);
+            if let (false, Wrote::Registered(stamp)) = (healthy, state.wrote) {
+                let age = now.saturating_sub(stamp.at);
+                if age < WATCHED {
+                    soon(last.at + pace(age).max(Duration::from_secs(2)));
+                }
+            }
         }
         if record.meta.deleting {
             soon(if self.farewell.is_unseen(last) { now } else { last.at + Duration::from_secs(2) });
@@ -199,6 +212,7 @@ impl Binding {
         for spot in said.keys() {
             self.spots.entry(spot.clone()).or_default();
         }
+        self.drifted = None;
         let first = self.spots.values().all(|state| state.looked.is_none());
         let mut lost = None;
         let mut found = None;
@@ -248,12 +262,12 @@ impl Binding {
         }
         if let Some(spot) = lost {
             let message = format!("{spot} was deregistered by somebody else, and is registered again");
-            self.drifted_at = Some((now, message.clone()));
+            self.drifted = Some(message.clone());
             self.said.remove("DriftRepaired");
             self.say(desk, true, "DriftRepaired", message);
         } else if let Some(spot) = found.filter(|_| self.facts().is_some_and(|facts| !facts.shared)) {
             let message = format!("{spot} was registered by somebody else, and is deregistered");
-            self.drifted_at = Some((now, message));
+            self.drifted = Some(message);
         }
     }
 }

@@ -206,6 +206,7 @@ impl Binding {
         match result {
             Ok(()) => {
                 self.register.taken();
+                self.drifted = None;
                 self.full = None;
                 self.group_missing_since = None;
             }
@@ -349,6 +350,7 @@ impl Binding {
         match result {
             Ok(()) => {
                 self.deregister.taken();
+                self.drifted = None;
                 self.farewell.deregistered(stamp);
             }
             Err(Fault::Refused(refusal)) => {

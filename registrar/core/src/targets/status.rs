@@ -87,9 +87,9 @@ impl Binding {
             }
             recent
         };
-        said.push(match &self.drifted_at {
-            Some((at, message)) if recent(*at, alarm) => ("Drifted", true, "Repaired", message.clone()),
-            _ => ("Drifted", false, "AsLeft", String::new()),
+        said.push(match &self.drifted {
+            Some(message) => ("Drifted", true, "Repairing", message.clone()),
+            None => ("Drifted", false, "AsLeft", String::new()),
         });
         said.push(match self.throttled_at {
             Some(at) if recent(at, alarm) => (

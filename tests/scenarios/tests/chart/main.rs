@@ -2,6 +2,7 @@
 //!
 //! These tests run in a lab without Sluice, which they install by themselves.
 
+mod aws;
 mod objects;
 mod release;
 mod rendering;
@@ -104,6 +105,34 @@ async fn a_release_that_goes_leaves_services_and_bindings_as_they_are() -> Resul
     ready().await?;
     let again = lab.kubectl(&get).await?;
     ensure!(before == again, "{before} became {again}");
+    lab.end().await
+}
+
+#[tokio::test]
+async fn a_release_that_goes_and_comes_back_changes_nothing_in_aws() -> Result<()> {
+    let _alone = alone().await?;
+    let lab = Scenario::begin("serving", &[("elbv2.k8s.aws/pod-readiness-gate-inject", "enabled")]).await?;
+    lab.apply(&objects::service("web").to_string()).await?;
+    lab.apply(&objects::deployment("web").to_string()).await?;
+    let address = ["get", "service/web", "-o", "jsonpath={.status.loadBalancer.ingress[0].hostname}"];
+    let host = eventually("an address", || async {
+        Ok(Some(lab.kubectl(&address).await?).filter(|host| host.ends_with(".amazonaws.com")))
+    })
+    .await?;
+    lab.ready_pods("app=web", 2).await?;
+    let before = aws::writes()?;
+    ensure!(before.iter().any(|call| call == "RegisterTargets"), "{before:?}");
+
+    helm(&["uninstall", "sluice", "--namespace", NAMESPACE, "--wait"]).await?;
+    let looks = aws::looks()?;
+    upgrade(&[]).await?;
+    ready().await?;
+    eventually("a look at the targets", || async { Ok((aws::looks()? > looks).then_some(())) }).await?;
+    let after = aws::writes()?;
+    ensure!(before == after, "{:?}", after.get(before.len()..));
+    ensure!(lab.kubectl(&address).await? == host);
+    lab.ready_pods("app=web", 2).await?;
+    lab.kubectl(&["delete", "service/web"]).await?;
     lab.end().await
 }
 

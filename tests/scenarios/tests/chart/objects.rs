@@ -34,6 +34,20 @@ pub(crate) fn broken(name: &str) -> Value {
     service
 }
 
+/// Two pods for it.
+pub(crate) fn deployment(name: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+        "spec": {
+            "replicas": 2, "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "server", "image": "echoserver", "ports": [{"containerPort": 8080}]}]},
+            },
+        },
+    })
+}
+
 /// A binding to a target group that is not there.
 pub(crate) fn binding(name: &str) -> Value {
     json!({

@@ -171,7 +171,7 @@ fn permissions(objects: &[Value], kind: &str) -> Vec<String> {
             && object["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("sluice-registrar"))
     };
     let mut all = Vec::new();
-    for rule in objects.iter().filter(of_registrar).flat_map(|role| role["rules"].as_array()).flatten() {
+    for rule in objects.iter().filter(of_registrar).filter_map(|role| role["rules"].as_array()).flatten() {
         for resource in texts(&rule["resources"]) {
             all.extend(texts(&rule["verbs"]).into_iter().map(|verb| format!("{resource} {verb}")));
         }

@@ -99,10 +99,16 @@ impl World {
     fn list(&mut self, number: Number, kind: Kind) {
         let all = self.etcd.log(kind).len();
         let behind =
-            if self.scene.stale_lists && self.choices.chance(200) { self.choices.below(6) as usize } else { 0 };
+            if self.scene.stale_lists && self.choices.chance(500) { self.choices.below(8) as usize } else { 0 };
         let changes = all.saturating_sub(behind);
         let items = self.etcd.snapshot(kind, changes);
         self.bring(number, kind, Brought::Restarted);
+        if self.choices.chance(300) {
+            let dawdles = self.choices.millis(100, 2500);
+            if let Some(watch) = self.replicas[number].watches.get_mut(&kind) {
+                watch.last += dawdles;
+            }
+        }
         for item in items {
             self.bring(number, kind, Brought::Item(Box::new(item)));
         }

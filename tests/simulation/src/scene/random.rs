@@ -59,7 +59,12 @@ impl Scene {
             scene.steps.push((at, step));
         }
         for _ in 0..choices.below(7) {
-            let at = choices.between(Duration::from_secs(1), BEGIN + time);
+            let mut at = choices.between(Duration::from_secs(1), BEGIN + time);
+            if choices.chance(600) {
+                // Where something is going on, there is something to go wrong.
+                let (step, _) = scene.steps[choices.below(u32::try_from(scene.steps.len()).unwrap_or(1)) as usize];
+                at = step.saturating_sub(Duration::from_millis(300)) + choices.millis(0, 3000);
+            }
             let fault = scene.random_fault(choices);
             scene.faults.push((at, fault));
         }
@@ -115,8 +120,8 @@ impl Scene {
             5 => Fault::Terminate(number),
             6..8 => Fault::Pause(number, time * 3),
             8..10 => Fault::Stall(number, kind, time),
-            10..12 => Fault::Disconnect(number, kind, choices.chance(600), time / 4),
-            12 => Fault::Disconnect(number, Kind::Pod, true, time / 8),
+            10..12 => Fault::Disconnect(number, kind, choices.chance(700), time / 4),
+            12 => Fault::Disconnect(number, choices.of(&[Kind::Pod, Kind::Slice]), true, time / 8),
             13 => Fault::ApiDown(time),
             14 => Fault::Behind(number, time / 4),
             15 => Fault::SlicesBehind(time / 2),
@@ -161,6 +166,11 @@ fn random_storm(choices: &mut Choices, time: Duration) -> Fault {
         0 => Fault::Storm(Way::Kubernetes, choices.of(&both), per_mille, time),
         1 => Fault::Storm(Way::Kubernetes, Fate::Conflict, per_mille, time),
         2 => Fault::Storm(Way::Aws(operation), choices.of(&both), per_mille, time),
-        _ => Fault::Storm(Way::Aws(operation), choices.of(&aws), per_mille, time),
+        _ => {
+            let fate = choices.of(&aws);
+            // Throttling may last: nothing may come to wait longer for it.
+            let time = if fate == Fate::Throttled { time * 5 } else { time };
+            Fault::Storm(Way::Aws(operation), fate, per_mille, time)
+        }
     }
 }

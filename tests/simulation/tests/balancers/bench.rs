@@ -58,6 +58,8 @@ pub(crate) struct Bench {
     pub(crate) log: Vec<String>,
     /// After how many more operations to stop, and how.
     pub(crate) cut: Option<(usize, Cut)>,
+    /// What AWS went on refusing.
+    pub(crate) refused: Option<String>,
     uids: u32,
 }
 
@@ -94,6 +96,7 @@ impl Bench {
             observed: Observed::default(),
             log: Vec::new(),
             cut: None,
+            refused: None,
             uids: 0,
         };
         let metadata = &mut bench.service.metadata;
@@ -183,6 +186,10 @@ impl Bench {
         inputs
     }
 
+    pub(crate) fn desired(&self) -> registrar_core::balancers::Desired {
+        Desired::of(&self.inputs(), &self.observed)
+    }
+
     /// What is planned, once everything has been read. Panics if a call for that is refused.
     pub(crate) fn plan(&mut self) -> Plan {
         loop {
@@ -200,6 +207,7 @@ impl Bench {
 
     /// Carries out plans until there is nothing left to do; what then remains.
     pub(crate) fn run(&mut self) -> Result<Plan, Stopped> {
+        let mut refusals = 0;
         for _ in 0..300 {
             let plan = self.plan();
             let Some(step) = plan.steps.first() else {
@@ -221,6 +229,11 @@ impl Bench {
                     if let Err(fault) = &outcome {
                         self.log.push(format!("{}: {fault}", call.operation()));
                         self.pass(Duration::from_secs(1));
+                        refusals += 1;
+                        if refusals > 40 {
+                            self.refused = Some(format!("{}: {fault}", call.operation()));
+                            return Ok(plan);
+                        }
                     }
                     balancers::fold(&mut self.observed, &call, &outcome);
                 }
@@ -235,7 +248,9 @@ impl Bench {
     }
 
     pub(crate) fn done(&mut self) -> Plan {
-        self.run().expect("not stopped")
+        let rest = self.run().expect("not stopped");
+        assert_eq!(self.refused, None);
+        rest
     }
 
     fn remember(&mut self) {

@@ -14,3 +14,4 @@ mod crash;
 mod life;
 mod services;
 mod stage;
+mod vectors;

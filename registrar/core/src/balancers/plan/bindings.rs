@@ -15,7 +15,7 @@ impl Planner<'_> {
         let not_made = self.listeners_on.is_none() && !successors;
         for wanted in &self.desired.bindings {
             let arn = wanted.spec.target_group_arn.clone().unwrap_or_default();
-            if self.is_successor(&arn) != successors {
+            if self.unmade.iter().any(|unmade| unmade.as_str() == arn) || self.is_successor(&arn) != successors {
                 continue;
             }
             let in_use = self

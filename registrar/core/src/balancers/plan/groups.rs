@@ -2,7 +2,7 @@
 
 use nlb::service::spec;
 
-use super::{Change, Planner, Resource, Verb, attribute_changes, attribute_fields};
+use super::{Change, Planner, Resource, Verb, attribute_changes, attribute_fields, in_parts};
 use crate::{
     aws::{self, Call, CreateTargetGroup, HealthCheck},
     balancers::{desired::TargetGroup, managed::group_default},
@@ -24,12 +24,14 @@ impl Planner<'_> {
         let Some(port) = spec.port else {
             let message = format!("target group {} waits for the node port of port {}", spec.name, spec.service_port);
             self.problem("NoNodePort", message, "");
+            self.unmade.insert(wanted.target_group_arn.clone());
             return;
         };
         let replaced = self.survey.groups.iter().find(|found| found.resource == spec.resource).map(|found| found.group);
         if let Some(old) = replaced.filter(|old| old.name == spec.name) {
             let message = format!("target group {} is there, but cannot be changed into what is wanted", old.name);
             self.waiting("Replacement", message, "make a new Service");
+            self.unmade.insert(wanted.target_group_arn.clone());
             return;
         }
         let check = health_check(&spec.health_check);
@@ -58,11 +60,10 @@ impl Planner<'_> {
         // A new group has the defaults, one of which is that there is no proxy protocol.
         let unusual = attributes.iter().filter(|(key, value)| group_default(key, spec).as_ref() != Some(*value));
         let unusual: std::collections::BTreeMap<_, _> = unusual.map(|(k, v)| (k.clone(), v.clone())).collect();
-        if !unusual.is_empty() {
-            let fields = unusual.iter().map(|(key, value)| Change::set(format!("Attributes[{key}]"), value)).collect();
-            let call =
-                Call::ModifyTargetGroupAttributes { group: wanted.target_group_arn.clone(), attributes: unusual };
-            self.aws(Verb::Change, resource, fields, call);
+        for part in in_parts(unusual) {
+            let fields = part.iter().map(|(key, value)| Change::set(format!("Attributes[{key}]"), value)).collect();
+            let call = Call::ModifyTargetGroupAttributes { group: wanted.target_group_arn.clone(), attributes: part };
+            self.aws(Verb::Change, resource.clone(), fields, call);
         }
     }
 
@@ -89,9 +90,9 @@ impl Planner<'_> {
             let set_once = self.inputs.managed().target_group_attributes;
             let default = |key: &str| group_default(key, spec);
             let moved = attribute_changes(&known, &spec.attributes, set_once.get(&spec.resource), default);
-            if !moved.is_empty() {
-                let fields = attribute_fields(&known, &moved);
-                let call = Call::ModifyTargetGroupAttributes { group: found.arn.clone(), attributes: moved };
+            for part in in_parts(moved) {
+                let fields = attribute_fields(&known, &part);
+                let call = Call::ModifyTargetGroupAttributes { group: found.arn.clone(), attributes: part };
                 self.aws(Verb::Change, resource.clone(), fields, call);
             }
         }

@@ -60,8 +60,7 @@ impl Planner<'_> {
     fn forward(&self, listener: &spec::Listener) -> Option<Forward> {
         let of_resource = |resource: &str| {
             let group = self.desired.target_groups.iter().find(|group| group.spec.resource == resource)?;
-            group.spec.port?;
-            Some(group.target_group_arn.clone())
+            (!self.unmade.contains(&group.target_group_arn)).then(|| group.target_group_arn.clone())
         };
         let mut groups = Vec::new();
         for weighted in &listener.default_actions.target_groups {

@@ -5,7 +5,7 @@ use nlb::{
     service::spec::{AddressFamilies, SecurityGroups},
 };
 
-use super::{Change, Intent, Planner, Resource, Verb, Wait, attribute_changes, attribute_fields};
+use super::{Change, Intent, Planner, Resource, Verb, Wait, attribute_changes, attribute_fields, in_parts};
 use crate::{
     aws::{Arn, Call, CreateLoadBalancer, LoadBalancer, SetSubnets, SubnetMapping},
     balancers::{managed::balancer_default, placement::may_be_replaced},
@@ -92,9 +92,9 @@ impl Planner<'_> {
             .filter(|(key, value)| default(key).as_ref() != Some(*value))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        if !unusual.is_empty() {
-            let fields = unusual.iter().map(|(key, value)| Change::set(format!("Attributes[{key}]"), value)).collect();
-            let call = Call::ModifyLoadBalancerAttributes { load_balancer: arn.clone(), attributes: unusual };
+        for part in in_parts(unusual) {
+            let fields = part.iter().map(|(key, value)| Change::set(format!("Attributes[{key}]"), value)).collect();
+            let call = Call::ModifyLoadBalancerAttributes { load_balancer: arn.clone(), attributes: part };
             self.aws(Verb::Change, resource.clone(), fields, call);
         }
         // A new one lets inbound rules hold.
@@ -150,9 +150,9 @@ impl Planner<'_> {
             let set_once = self.inputs.managed().attributes;
             let default = |key: &str| balancer_default(key, wanted.scheme);
             let changed = attribute_changes(&known, &wanted.attributes, Some(&set_once), default);
-            if !changed.is_empty() {
-                let fields = attribute_fields(&known, &changed);
-                let call = Call::ModifyLoadBalancerAttributes { load_balancer: found.arn.clone(), attributes: changed };
+            for part in in_parts(changed) {
+                let fields = attribute_fields(&known, &part);
+                let call = Call::ModifyLoadBalancerAttributes { load_balancer: found.arn.clone(), attributes: part };
                 self.aws(Verb::Change, resource.clone(), fields, call);
             }
         }

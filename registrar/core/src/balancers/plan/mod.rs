@@ -31,6 +31,9 @@ use crate::{
     effect::Request,
 };
 
+/// Attributes in one call.
+const MOST_ATTRIBUTES: usize = 20;
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Plan {
@@ -66,7 +69,15 @@ pub(crate) fn draft(inputs: &Inputs, observed: &Observed, survey: &Survey) -> Dr
 }
 
 fn draft_of(desired: &Desired, inputs: &Inputs, observed: &Observed, survey: &Survey) -> Draft {
-    let mut planner = Planner { inputs, observed, survey, desired, listeners_on: None, draft: Draft::default() };
+    let mut planner = Planner {
+        inputs,
+        observed,
+        survey,
+        desired,
+        listeners_on: None,
+        unmade: BTreeSet::new(),
+        draft: Draft::default(),
+    };
     match inputs.intent {
         Intent::Remove => planner.remove(),
         Intent::Keep => planner.keep(),
@@ -81,6 +92,8 @@ struct Planner<'a> {
     desired: &'a Desired,
     /// The load balancer that the listeners are to be on, or what stands for it; nothing if there cannot be one now.
     listeners_on: Option<Arn>,
+    /// Target groups that cannot be made now.
+    unmade: BTreeSet<Arn>,
     draft: Draft,
 }
 
@@ -256,6 +269,12 @@ fn attribute_changes(
     let back = back.filter_map(|key| Some((key.clone(), default(key)?)));
     let all = wanted.iter().map(|(key, value)| (key.clone(), value.clone())).chain(back);
     all.filter(|(key, value)| known.get(key) != Some(value)).collect()
+}
+
+/// Attributes in as many parts as AWS takes at once.
+fn in_parts(attributes: BTreeMap<String, String>) -> Vec<BTreeMap<String, String>> {
+    let pairs: Vec<(String, String)> = attributes.into_iter().collect();
+    pairs.chunks(MOST_ATTRIBUTES).map(|part| part.iter().cloned().collect()).collect()
 }
 
 fn attribute_fields(known: &BTreeMap<String, String>, changed: &BTreeMap<String, String>) -> Vec<Change> {

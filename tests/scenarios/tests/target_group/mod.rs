@@ -1,0 +1,158 @@
+//! A load balancer and a target group made by hand, with the AWS CLI, and what the emulator's log says of them.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use scenarios::{Scenario, eventually, run};
+use serde_json::Value;
+
+/// Runs the AWS CLI and returns what it printed as text.
+pub(crate) async fn aws(arguments: &[&str]) -> Result<String> {
+    let arguments = [arguments, &["--output", "text"]].concat();
+    Ok(run("aws", &arguments, "").await?.trim().to_owned())
+}
+
+/// A target group of addresses behind a listener of a load balancer, and where the log was when it was made.
+pub(crate) struct TargetGroup {
+    pub(crate) arn: String,
+    load_balancer: String,
+    listener: String,
+}
+
+impl TargetGroup {
+    /// Makes one whose health checks ask for `/healthz` of port 8080, every five seconds.
+    pub(crate) async fn create(lab: &Scenario) -> Result<Self> {
+        // Names are at most 32 characters, and unique.
+        let name: String = lab.namespace.chars().rev().take(28).collect::<String>().chars().rev().collect();
+        let name = format!("t{}", name.trim_matches('-'));
+        let subnets = ["subnet-0a00000000000aaa1", "subnet-0b00000000000bbb1", "subnet-0c00000000000ccc1"];
+        let mut create = vec!["elbv2", "create-load-balancer", "--type", "network", "--name", &name];
+        create.extend(["--query", "LoadBalancers[0].LoadBalancerArn", "--subnets"]);
+        create.extend(subnets);
+        let load_balancer = aws(&create).await?;
+        let vpc = "vpc-0a1b2c3d4e5f60718";
+        let arn = aws(&[
+            &["elbv2", "create-target-group", "--name", &name, "--protocol", "TCP", "--port", "8080"][..],
+            &[
+                "--target-type",
+                "ip",
+                "--vpc-id",
+                vpc,
+                "--health-check-protocol",
+                "HTTP",
+                "--health-check-path",
+                "/healthz",
+            ],
+            &["--health-check-interval-seconds", "5", "--healthy-threshold-count", "2"],
+            &["--query", "TargetGroups[0].TargetGroupArn"],
+        ]
+        .concat())
+        .await?;
+        let forward = format!("Type=forward,TargetGroupArn={arn}");
+        let listener =
+            aws(&[
+                &[
+                    "elbv2",
+                    "create-listener",
+                    "--load-balancer-arn",
+                    &load_balancer,
+                    "--protocol",
+                    "TCP",
+                    "--port",
+                    "80",
+                ][..],
+                &["--default-actions", &forward, "--query", "Listeners[0].ListenerArn"],
+            ]
+            .concat())
+            .await?;
+        Ok(Self { arn, load_balancer, listener })
+    }
+
+    /// A Service `web` and a binding `web` of it to this group.
+    pub(crate) async fn bind(&self, lab: &Scenario) -> Result<()> {
+        lab.apply(&format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{ name: web }}\nspec: {{ selector: {{ app: web }}, ports: [{{ port: 80, targetPort: 8080 }}] }}\n\
+             ---\napiVersion: elbv2.k8s.aws/v1beta1\nkind: TargetGroupBinding\nmetadata: {{ name: web }}\n\
+             spec: {{ targetGroupARN: {}, targetType: ip, serviceRef: {{ name: web, port: 80 }} }}\n",
+            self.arn
+        ))
+        .await
+    }
+
+    /// The states that AWS says, by address.
+    pub(crate) async fn states(&self) -> Result<Vec<(String, String)>> {
+        let query = "TargetHealthDescriptions[].[Target.Id,TargetHealth.State]";
+        let text = aws(&["elbv2", "describe-target-health", "--target-group-arn", &self.arn, "--query", query]).await?;
+        let lines = text.lines().filter_map(|line| line.split_once('\t'));
+        Ok(lines.map(|(address, state)| (address.to_owned(), state.to_owned())).collect())
+    }
+
+    /// The state of one target, once it is that.
+    pub(crate) async fn reaches(&self, address: &str, wanted: &str) -> Result<()> {
+        eventually(&format!("{address} {wanted}"), || async {
+            let states = self.states().await?;
+            Ok(states.iter().any(|(id, state)| id == address && state == wanted).then_some(()))
+        })
+        .await
+    }
+
+    /// Removes what was made.
+    pub(crate) async fn delete(self) -> Result<()> {
+        aws(&["elbv2", "delete-listener", "--listener-arn", &self.listener]).await?;
+        aws(&["elbv2", "delete-load-balancer", "--load-balancer-arn", &self.load_balancer]).await?;
+        eventually("the target group is deleted", || async {
+            Ok(aws(&["elbv2", "delete-target-group", "--target-group-arn", &self.arn]).await.ok())
+        })
+        .await
+        .map(drop)
+    }
+}
+
+/// The emulator's log and its switches.
+pub(crate) struct Emulator {
+    control: String,
+}
+
+impl Emulator {
+    /// That of the lab.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { control: std::env::var("SLUICE_LAB_CONTROL").context("the lab names its control API")? })
+    }
+
+    /// The entries of a kind after a sequence number that contain a text, the oldest first.
+    pub(crate) async fn log(&self, after: u64, kind: &str, contains: &str) -> Result<Vec<Value>> {
+        let url = format!("{}/v1/log?after={after}&kind={kind}&contains={contains}&limit=10000&wait=0", self.control);
+        let answer: Value = serde_json::from_str(&run("curl", &["-sS", "--max-time", "10", &url], "").await?)?;
+        Ok(answer["entries"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// The last sequence number so far.
+    pub(crate) async fn last(&self) -> Result<u64> {
+        let url = format!("{}/v1/log?after=0&kind=none&limit=1&wait=0", self.control);
+        let answer: Value = serde_json::from_str(&run("curl", &["-sS", "--max-time", "10", &url], "").await?)?;
+        answer["last"].as_u64().context("the log has an end")
+    }
+
+    /// Seconds on the emulator's clock.
+    pub(crate) async fn now(&self) -> Result<f64> {
+        let url = format!("{}/v1/time", self.control);
+        let answer: Value = serde_json::from_str(&run("curl", &["-sS", "--max-time", "10", &url], "").await?)?;
+        answer["now"].as_f64().context("the emulator has a clock")
+    }
+
+    /// Makes an address a black hole for the load balancer, or an address again.
+    pub(crate) async fn unreachable(&self, address: &str, unreachable: bool) -> Result<()> {
+        let url = format!("{}/v1/addresses/{address}", self.control);
+        let body = format!(r#"{{"unreachable": {unreachable}}}"#);
+        run("curl", &["-sS", "--fail", "--max-time", "10", "-X", "PUT", "--data", &body, &url], "").await.map(drop)
+    }
+}
+
+/// The entry of the log in which somebody asked for this with this address, once there is one.
+pub(crate) async fn called(emulator: &Emulator, after: u64, action: &str, address: &str) -> Result<Value> {
+    scenarios::within(Duration::from_secs(30), &format!("{action} of {address}"), || async {
+        let entries = emulator.log(after, "api", address).await?;
+        Ok(entries.into_iter().find(|entry| entry["action"] == action))
+    })
+    .await
+}
