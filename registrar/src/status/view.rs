@@ -14,7 +14,7 @@ use nlb::{
 };
 use registrar_core::{
     aws::{Arn, HealthState, Listener, LoadBalancer, TargetHealth},
-    services::BLOCKED,
+    services::{BLOCKED, PROVISIONING},
 };
 use serde::Serialize;
 
@@ -264,7 +264,7 @@ fn of_service(
     ServiceStatus {
         hostname: hostname.map(ToOwned::to_owned),
         load_balancer,
-        progress: is_true("Provisioning").map(|progress| progress.message.clone()),
+        progress: is_true(PROVISIONING).map(|progress| progress.message.clone()),
         target_groups: bindings.iter().map(|binding| of_binding(found, binding)).collect(),
         problems,
         namespace,
