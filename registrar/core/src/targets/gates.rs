@@ -120,6 +120,7 @@ impl Binding {
         });
         let bare = bare.count();
         let hold = self.is_failing_open((open + bare, closing, closing + bare), healthy, desk, alarm);
+        let hold = hold && !planted!(desk.settings, FlipOnReadError);
         aims.retain(|(.., closes)| !(*closes && hold));
         self.add_left_out(desk, &mut aims);
         for (pod, uid, condition, _) in aims {
