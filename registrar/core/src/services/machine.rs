@@ -10,7 +10,7 @@ use nlb::{
 
 use super::{
     Promise,
-    fault::Failure,
+    fault::{Failure, may_pass},
     status::{Said, Status},
     view::View,
 };
@@ -145,13 +145,15 @@ impl Machine {
         if self.leaving {
             return None;
         }
-        Some(match self.status.wanted.as_ref().and_then(|said| said.blocked.as_ref()) {
+        let blocked = self.status.wanted.as_ref().and_then(|said| said.blocked.as_ref());
+        Some(match blocked {
             _ if self.built => Promise::Building,
-            Some(problem) => Promise::Failed(problem.to_string()),
-            None if now >= self.progressed_at + STALLED => {
-                Promise::Stalled("building the load balancer has made no progress for 5 minutes".to_owned())
+            Some(problem) if !may_pass(problem) => Promise::Failed(problem.to_string()),
+            _ if now >= self.progressed_at + STALLED => {
+                let why = blocked.map(|problem| format!(": {problem}")).unwrap_or_default();
+                Promise::Stalled(format!("building the load balancer has made no progress for 5 minutes{why}"))
             }
-            None => Promise::Building,
+            _ => Promise::Building,
         })
     }
 
