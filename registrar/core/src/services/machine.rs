@@ -461,14 +461,12 @@ impl Machine {
     /// Nothing is left to be done: what remains is to look again some time.
     fn rest(&mut self, inputs: &Inputs, plan: &Plan, view: &View, now: Duration) {
         self.failure = None;
-        if !plan.problems.is_empty() || !plan.waiting.is_empty() || !plan.steps.is_empty() {
-            // Somebody may mend it in AWS.
+        let hindered = !plan.problems.is_empty() || !plan.steps.is_empty() || inputs.intent == Intent::Remove;
+        if hindered {
+            // Somebody may mend it in AWS. What waits for a word on the Service is told by a watch.
             self.attempt += 1;
             self.due_at = now + Fault::backoff(self.attempt + 2);
             self.audit_at = self.due_at;
-            if inputs.intent == Intent::Keep && plan.problems.is_empty() {
-                self.settle(inputs, view, now);
-            }
             return;
         }
         self.attempt = 0;
