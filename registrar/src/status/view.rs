@@ -12,7 +12,10 @@ use nlb::{
     tags::{SERVICE_FINALIZER, STACK_LABELS},
     targetgroupbinding::TargetGroupBinding,
 };
-use registrar_core::aws::{Arn, HealthState, Listener, LoadBalancer, TargetHealth};
+use registrar_core::{
+    aws::{Arn, HealthState, Listener, LoadBalancer, TargetHealth},
+    services::{ACTIVE, BLOCKED, PROVISIONING},
+};
 use serde::Serialize;
 
 /// Of the format; it changes when a field loses or changes its meaning.
@@ -253,8 +256,12 @@ fn of_service(
         conditions
             .into_iter()
             .flatten()
-            .filter(|condition| condition.status == "False")
-            .map(|condition| format!("{} is False: {}: {}", condition.type_, condition.reason, condition.message)),
+            .filter(|condition| match condition.type_.as_str() {
+                ACTIVE => condition.status == "False",
+                PROVISIONING | BLOCKED => condition.status == "True",
+                _ => false,
+            })
+            .map(|condition| format!("{}: {}", condition.reason, condition.message)),
     );
     problems.extend(bindings.iter().filter_map(|binding| unread(found, binding)));
     ServiceStatus {

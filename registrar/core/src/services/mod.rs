@@ -19,6 +19,8 @@ mod machine;
 mod shared;
 mod status;
 
+pub use self::status::{ACTIVE, BLOCKED, PROVISIONING};
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

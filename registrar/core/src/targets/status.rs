@@ -39,7 +39,7 @@ impl Binding {
         for state in self.wanted.keys().filter_map(|spot| self.spots.get(spot)) {
             counts.registered += usize::from(state.presence(now) == Presence::Present);
             let verdict = match &state.holder {
-                Some(holder) if holder.owner.gated => state.fresh_verdict(takeover),
+                Some(holder) if holder.owner.gated => state.fresh_verdict(takeover, true),
                 _ => state.verdict.as_ref(),
             };
             counts.healthy += usize::from(verdict.is_some_and(|verdict| verdict.state == HealthState::Healthy));
