@@ -40,6 +40,9 @@ const QUIET_SHARE: Duration = Duration::from_millis(400);
 /// The same for a group that is alone.
 const QUIET_LEAST: Duration = Duration::from_secs(10);
 
+/// How long it takes to repair what a look finds, a second look at the cluster included.
+const REPAIR: Duration = Duration::from_secs(20);
+
 /// For how long targets without a gate are looked at more often after they were registered.
 const WATCHED: Duration = Duration::from_mins(10);
 
@@ -71,7 +74,8 @@ impl Binding {
             let urgent = self.stirred || record.meta.deleting || self.waiting_gates(desk).next().is_some();
             return (now, if urgent { Priority::Gates } else { Priority::Drift });
         };
-        let period = desk.settings.audit_period;
+        // So that what is found is repaired within the period, too.
+        let period = desk.settings.audit_period.saturating_sub(REPAIR);
         let groups = u32::try_from(desk.cluster.bindings.len()).unwrap_or(u32::MAX);
         let gated = self.spots.values().any(|state| state.holder.as_ref().is_some_and(|holder| holder.owner.gated));
         let quiet = if gated { (QUIET_SHARE * groups).max(QUIET_LEAST).min(period) } else { period };
