@@ -175,7 +175,7 @@ impl From<LogFormat> for daemon::log::Format {
 
 const AFTER_HELP: &str = "\
 What it needs:
-  In Kubernetes, the permissions of manifests/registrar.yaml; those of a feature that is off may be left out. A kind that is
+  In Kubernetes, the permissions that manifests/install.yaml grants; those of a feature that is off may be left out. A kind that is
   not defined or not granted is reported on /readyz and asked for again; it ends nothing.
   In AWS, an identity: IRSA or EKS Pod Identity, or the usual variables. AWS_ENDPOINT_URL is honoured.
 

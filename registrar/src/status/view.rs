@@ -12,7 +12,10 @@ use nlb::{
     tags::{SERVICE_FINALIZER, STACK_LABELS},
     targetgroupbinding::TargetGroupBinding,
 };
-use registrar_core::aws::{Arn, HealthState, Listener, LoadBalancer, TargetHealth};
+use registrar_core::{
+    aws::{Arn, HealthState, Listener, LoadBalancer, TargetHealth},
+    services::{BLOCKED, PROVISIONING},
+};
 use serde::Serialize;
 
 /// Of the format; it changes when a field loses or changes its meaning.
@@ -256,12 +259,12 @@ fn of_service(
         let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
         conditions.into_iter().flatten().find(|condition| condition.type_ == name && condition.status == "True")
     };
-    problems.extend(is_true("Blocked").map(|blocked| format!("{}: {}", blocked.reason, blocked.message)));
+    problems.extend(is_true(BLOCKED).map(|blocked| format!("{}: {}", blocked.reason, blocked.message)));
     problems.extend(bindings.iter().filter_map(|binding| unread(found, binding)));
     ServiceStatus {
         hostname: hostname.map(ToOwned::to_owned),
         load_balancer,
-        progress: is_true("Provisioning").map(|progress| progress.message.clone()),
+        progress: is_true(PROVISIONING).map(|progress| progress.message.clone()),
         target_groups: bindings.iter().map(|binding| of_binding(found, binding)).collect(),
         problems,
         namespace,
