@@ -30,7 +30,7 @@ pub enum Command {
     Run(Box<Run>),
     /// Show what would be created, changed, replaced and deleted, without doing it
     ///
-    /// Exit code 0: nothing. 1: something would change, waits for a word, or stands in the way. 2: there is no plan.
+    /// Exit code 0: nothing. 1: something would change, waits for consent, or stands in the way. 2: there is no plan.
     Plan(Box<Plan>),
     /// Show Services with their load balancers, targets and gates, as AWS and the cluster have them now
     ///

@@ -186,6 +186,25 @@ shop/web  k8s-shop-web-862076a20e-0123456789abcdef.elb.ap-northeast-2.amazonaws.
 }
 
 #[test]
+fn what_the_registrar_says_of_a_service_is_shown_by_what_it_means() {
+    let service = |conditions: Value| {
+        let mut service = serde_json::to_value(&found().services[0]).expect("JSON");
+        service["status"]["conditions"] = conditions;
+        Found { services: vec![of(service)], bindings: Vec::new(), ..found() }
+    };
+    let condition = |kind: &str, status: &str, message: &str| json!({"type": kind, "status": status, "reason": "Why", "message": message, "lastTransitionTime": NOW});
+    let head = text(&service(json!([])), Paint::PLAIN);
+    let well = service(json!([condition("Active", "True", "all is well"), condition("Blocked", "False", "nothing")]));
+    assert_eq!((text(&well, Paint::PLAIN), Report::of(&well).has_trouble()), (head.clone(), false));
+    let busy =
+        service(json!([condition("Provisioning", "True", "create listener 80"), condition("Active", "False", "no")]));
+    assert_eq!(text(&busy, Paint::PLAIN), format!("{head}  ~ create listener 80\n"));
+    let blocked = service(json!([condition("Blocked", "True", "no subnet fits; tag one")]));
+    assert_eq!(text(&blocked, Paint::PLAIN), format!("{head}  ! Why: no subnet fits; tag one\n"));
+    assert!(Report::of(&busy).has_trouble() && Report::of(&blocked).has_trouble());
+}
+
+#[test]
 fn bindings_of_users_stand_under_their_service_and_nodes_by_name() {
     let binding = json!({
         "apiVersion": "elbv2.k8s.aws/v1beta1",

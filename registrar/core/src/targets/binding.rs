@@ -148,6 +148,9 @@ pub struct Backend {
     pub swept_at: Option<Duration>,
 }
 
+/// How long a Service or port may be absent before it is said.
+const UNSAID: Duration = Duration::from_secs(5);
+
 /// For how long a Service or port may be absent before its targets go.
 pub const ABSENCE: Duration = Duration::from_mins(1);
 
@@ -227,6 +230,8 @@ impl Binding {
             }
             self.fill(record, &facts, desk, &mut alarm);
         }
+        self.report_backend(record, desk, &mut alarm);
+        self.report_left_out(desk);
         self.report_ungated(record, desk, &mut alarm);
         self.write_status(record, desk, &mut alarm);
         self.spots.retain(|spot, state| self.wanted.contains_key(spot) || !state.is_forgettable(desk.now));
@@ -257,7 +262,8 @@ impl Binding {
             self.finalizer = Finalizer::default();
             return;
         }
-        if self.finalizer.acknowledged || self.finalizer.in_flight {
+        let allowed = self.authority.allows_registration(desk.settings, desk.now);
+        if self.finalizer.acknowledged || self.finalizer.in_flight || !allowed {
             return;
         }
         if !self.finalizer.retry.is_due(desk.now) {
@@ -269,6 +275,25 @@ impl Binding {
         let request = Request::SetBindingFinalizer { binding, uid, present: true };
         let because = "its targets have to be deregistered before it may go";
         desk.request(self.ask(What::Finalizer(true)), request, crate::effect::Priority::Register, because);
+    }
+
+    /// Says that the Service, or its port, is not there, once that has lasted.
+    fn report_backend(&mut self, record: &BindingRecord, desk: &mut Desk<'_>, alarm: &mut Alarm) {
+        let Some((since, what)) = self.backend.missing else {
+            self.said.remove("BackendNotFound");
+            return;
+        };
+        if desk.now.saturating_sub(since) < UNSAID {
+            alarm.at(since + UNSAID);
+            return;
+        }
+        let service = &record.spec.service_ref.name;
+        let message = if what == "port" {
+            format!("Service {service} does not have the port of spec.serviceRef; targets stay for a minute")
+        } else {
+            format!("there is no Service {service}; targets stay for a minute")
+        };
+        self.say(desk, true, "BackendNotFound", message);
     }
 
     /// Fills what is absent from the spec with what AWS says.

@@ -49,6 +49,7 @@ use crate::{
     effect::{EffectId, Priority},
     event::{Answer, Denial, Outcome},
     services::Services,
+    settings::planted,
 };
 
 /// How long after a change a binding is worked on, so that what changes together is worked on together.
@@ -254,7 +255,7 @@ impl Targets {
         let mut desk = Desk { settings: &self.settings, cluster, outbox, asks: &mut self.asks, now };
         let alarm = binding.work(record, &mut desk);
         self.describing.note(key, binding, &self.settings);
-        if let Some(at) = alarm.0 {
+        if let Some(at) = alarm.0.filter(|_| !planted!(self.settings, EdgeTriggered)) {
             // An alarm that rings at once is about what is under way already.
             self.wake(key, at.max(now + Duration::from_millis(10)));
         }

@@ -11,12 +11,12 @@ use super::{
     desk::{Desk, What},
     group::Facts,
     retry::Alarm,
-    spot::{Claim, Presence, Rejected, Spot, Stamp, Wrote, ZoneLearned},
+    spot::{Claim, Holder, Presence, Rejected, Spot, Stamp, Wrote, ZoneLearned},
 };
 use crate::{
     Effect,
     aws::{Bucket, Call, Fault, Target},
-    cluster::{BindingRecord, Uid},
+    cluster::{BindingRecord, GateStatus, Uid},
     effect::{Cause, Priority},
     outbox::Asker,
     settings::planted,
@@ -34,10 +34,16 @@ impl Binding {
             let Some(state) = self.spots.get(spot).filter(|state| !state.in_flight) else { continue };
             let needed = match state.presence(now) {
                 Presence::Absent => true,
+                // A gate opens only after its pod's own registration was acknowledged. Repeating one changes nothing.
                 Presence::Present => state.holder.as_ref().is_some_and(|holder| {
+                    let claimed = match holder.claim {
+                        Claim::Undecided => false,
+                        Claim::Fresh | Claim::Takeover => true,
+                        Claim::Adopted => !self.is_gate_open(holder, desk),
+                    };
                     holder.owner.gated
                         && holder.registered.is_none()
-                        && matches!(holder.claim, Claim::Fresh | Claim::Takeover)
+                        && claimed
                         && !matches!(state.wrote, Wrote::RegisterLost(stamp) if state.looked.is_none_or(|look| look.effect <= stamp.effect))
                 }),
                 Presence::LookFirst | Presence::Unknown => false,
@@ -60,6 +66,12 @@ impl Binding {
             missing.retain(|spot| !over.contains(spot));
         }
         missing
+    }
+
+    fn is_gate_open(&self, holder: &Holder, desk: &Desk<'_>) -> bool {
+        let pod = desk.cluster.pods.get(&holder.owner.key).filter(|pod| pod.meta.uid == holder.owner.uid);
+        let gate = pod.and_then(|pod| self.effective_gate(pod));
+        gate.is_some_and(|condition| condition.status == GateStatus::True)
     }
 
     /// Those of the missing whose endpoints are known to be so at present. Watches that have been silent for long may be

@@ -19,6 +19,7 @@ use nlb::{
 };
 use registrar_core::{
     Effect, Event, Settings, State,
+    aws::{Arn, Call, LoadBalancerQuery, Reply},
     cluster::{BindingRecord, Key, Kind, NodeRecord, Record, ServiceRecord, Uid},
     effect::{Action, Notice, Request},
     event::{Answer, Denial, Outcome, Watched},
@@ -58,7 +59,12 @@ impl Stage {
     }
 
     pub(crate) fn with(aws: &aws_model::Settings, seed: u64) -> Self {
-        let world = World::parse(world::DEFAULT).expect("the shipped world");
+        // Public subnets that have room for hundreds of load balancers.
+        let mut world = world::DEFAULT.to_owned();
+        for (small, large) in [("1.0/24", "128.0/20"), ("2.0/24", "144.0/20"), ("3.0/24", "160.0/20")] {
+            world = world.replace(&format!("cidr: 192.168.{small}"), &format!("cidr: 192.168.{large}"));
+        }
+        let world = World::parse(&world).expect("the shipped world, with more room");
         let model = ModelSettings {
             cluster_name: world.cluster.clone(),
             region: Some(world.region.clone()),
@@ -364,6 +370,21 @@ impl Stage {
     fn is(&self, key: &Key, uid: &Uid) -> Result<(), Denial> {
         let found = self.services.get(key).ok_or(Denial::NotFound)?;
         if found.metadata.uid.as_deref() == Some(&*uid.0) { Ok(()) } else { Err(Denial::Replaced) }
+    }
+
+    /// Somebody deletes the load balancer and its target group by hand.
+    pub(crate) fn delete_all_in_aws(&mut self) {
+        let group = self.bindings.values().find_map(|binding| binding.spec.target_group_arn.clone()).expect("an ARN");
+        let every = Call::DescribeLoadBalancers(LoadBalancerQuery::All { marker: None });
+        let Ok(Reply::LoadBalancers { load_balancers, .. }) = aws::call(&mut self.model, &every, self.now).outcome
+        else {
+            panic!("no answer")
+        };
+        let balancers = load_balancers.into_iter().map(|found| Call::DeleteLoadBalancer { load_balancer: found.arn });
+        for call in balancers.chain([Call::DeleteTargetGroup { group: Arn::new(&group) }]) {
+            aws::call(&mut self.model, &call, self.now).outcome.expect("it is deleted");
+            self.settle_aws();
+        }
     }
 
     pub(crate) fn hostname(&self, key: &Key) -> Option<String> {
