@@ -69,10 +69,10 @@ programs: binaries ## find or build the programs of the control plane
 
 HELM := $$($(LAB) build | sed -n 's/^helm\t//p')
 render: programs ## write manifests/install.yaml from the chart
-	@{ echo "# Rendered from manifests/chart by \`make render\`. Before it is applied: put the name of the cluster where it says"; \
-		echo "# YOUR-CLUSTER-NAME, and the registry of your images before theirs. cert-manager must be installed."; \
+	@{ echo "# Rendered from manifests/chart by \`make render\`. Before it is applied: put in YOUR-CLUSTER-NAME, vpc-YOUR-VPC-ID,"; \
+		echo "# and the registry of your images before their names. cert-manager must be installed."; \
 		"$(HELM)" template sluice manifests/chart --namespace sluice-system \
-			--set clusterName=YOUR-CLUSTER-NAME,namespace.create=true; } >manifests/install.yaml
+			--set clusterName=YOUR-CLUSTER-NAME,vpcId=vpc-YOUR-VPC-ID,namespace.create=true; } >manifests/install.yaml
 
 clients: ## install the AWS clients that judge the emulator, the aws CLI among them
 	@tests/aws/conformance/venv >/dev/null
