@@ -13,7 +13,10 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     ResourceExt as _,
-    api::{WatchEvent, WatchParams},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, watcher},
+    },
 };
 use scenarios::{
     Scenario, address, condition, eventually, is_ready,
@@ -21,6 +24,7 @@ use scenarios::{
 };
 use tokio::time::{Instant, timeout};
 
+/// How many pods there are unless `GATES_PODS` says so.
 const PODS: usize = 100;
 const PATIENCE: Duration = Duration::from_mins(3);
 
@@ -40,6 +44,10 @@ struct Seen {
 }
 
 async fn measure() -> Result<()> {
+    let wanted = match std::env::var("GATES_PODS") {
+        Ok(text) => text.parse().with_context(|| format!("GATES_PODS={text}"))?,
+        Err(_) => PODS,
+    };
     let emulator = Emulator::new()?;
     let lab = Scenario::begin("gates", &[("elbv2.k8s.aws/pod-readiness-gate-inject", "enabled")]).await?;
     let group = TargetGroup::create(&lab).await?;
@@ -53,18 +61,25 @@ async fn measure() -> Result<()> {
     .await?;
     let before = emulator.last().await?;
     // One clock: the emulator's, as it is here.
-    let (asked, now) = (Instant::now(), emulator.now().await?);
-    let clock = || now + (Instant::now() - asked).as_secs_f64();
-    lab.apply(&deployment(1 + PODS)).await?;
-    let (seen, addresses) = watch(&lab, clock).await?;
+    let (first, begun) = (emulator.now().await?, Instant::now());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Its clock may run faster.
+    let scale = ((emulator.now().await? - first) / begun.elapsed().as_secs_f64()).round();
+    let clock = || first / scale + begun.elapsed().as_secs_f64();
+    lab.apply(&deployment(1 + wanted)).await?;
+    let (seen, addresses) = watch(&lab, wanted, clock).await?;
     let verdicts = emulator.log(before, "target", "healthy").await?;
-    let verdicts: BTreeMap<_, _> = verdicts
-        .iter()
-        .filter(|entry| entry["to"] == "healthy")
-        .filter_map(|entry| Some((entry["who"].as_str()?.split(':').next()?.to_owned(), entry["at"].as_f64()?)))
-        .collect();
+    let mut first_verdicts = BTreeMap::new();
+    for entry in verdicts.iter().filter(|entry| entry["to"] == "healthy") {
+        if let (Some((address, _)), Some(at)) =
+            (entry["who"].as_str().and_then(|who| who.split_once(':')), entry["at"].as_f64())
+        {
+            first_verdicts.entry(address.to_owned()).or_insert(at / scale);
+        }
+    }
     let from_containers = seen.values().filter_map(|seen| Some(seen.ready? - seen.containers_ready?));
-    let from_verdict = seen.iter().filter_map(|(name, seen)| Some(seen.ready? - verdicts.get(addresses.get(name)?)?));
+    let from_verdict =
+        seen.iter().filter_map(|(name, seen)| Some(seen.ready? - first_verdicts.get(addresses.get(name)?)?));
     show("containers ready -> pod Ready", from_containers.collect());
     show("AWS says healthy -> pod Ready", from_verdict.collect());
     let calls = emulator.log(before, "api", &group.arn).await?;
@@ -87,16 +102,18 @@ fn deployment(replicas: usize) -> String {
 }
 
 /// Watches until all new pods are ready.
-async fn watch(lab: &Scenario, clock: impl Fn() -> f64) -> Result<(BTreeMap<String, Seen>, BTreeMap<String, String>)> {
+async fn watch(
+    lab: &Scenario,
+    wanted: usize,
+    clock: impl Fn() -> f64,
+) -> Result<(BTreeMap<String, Seen>, BTreeMap<String, String>)> {
     let old: BTreeSet<_> = lab.pods("app=web").await?.iter().filter(|pod| is_ready(pod)).map(Pod::name_any).collect();
     let (mut seen, mut addresses) = (BTreeMap::<String, Seen>::new(), BTreeMap::new());
-    let pods = lab.api::<Pod>();
-    let parameters = WatchParams::default().labels("app=web");
-    let mut events = pods.watch(&parameters, "0").await?.boxed();
+    let config = watcher::Config::default().labels("app=web");
+    let mut events = watcher(lab.api::<Pod>(), config).applied_objects().boxed();
     timeout(PATIENCE, async {
-        while seen.values().filter(|seen| seen.ready.is_some()).count() < PODS {
-            let event = events.next().await.context("the watch ended")??;
-            let (WatchEvent::Added(pod) | WatchEvent::Modified(pod)) = event else { continue };
+        while seen.values().filter(|seen| seen.ready.is_some()).count() < wanted {
+            let pod = events.next().await.context("the watch ended")??;
             if old.contains(&pod.name_any()) {
                 continue;
             }
@@ -113,7 +130,7 @@ async fn watch(lab: &Scenario, clock: impl Fn() -> f64) -> Result<(BTreeMap<Stri
         anyhow::Ok(())
     })
     .await??;
-    ensure!(seen.len() >= PODS, "{} pods", seen.len());
+    ensure!(seen.len() >= wanted, "{} pods", seen.len());
     Ok((seen, addresses))
 }
 
