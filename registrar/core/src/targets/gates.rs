@@ -120,6 +120,7 @@ impl Binding {
         });
         let bare = bare.count();
         let hold = self.is_failing_open((open + bare, closing, closing + bare), healthy, desk, alarm);
+        let hold = hold && !planted!(desk.settings, FlipOnReadError);
         aims.retain(|(.., closes)| !(*closes && hold));
         self.add_left_out(desk, &mut aims);
         for (pod, uid, condition, _) in aims {
@@ -217,6 +218,14 @@ impl Binding {
         }
         if let Some(full) = self.full.as_ref().filter(|_| state.presence(desk.now) == Presence::Absent) {
             return Aim::Set(closed("TargetQuotaReached", full.because.clone()));
+        }
+        if state.presence(desk.now) == Presence::Absent {
+            if let Some(complaint) = self.authority.obstacle(desk.settings) {
+                return first_said(closed("NotAuthorised", complaint), alarm);
+            }
+            if desk.settings.most_targets.is_some_and(|most| self.present(desk.now).len() >= most) {
+                return first_said(closed("TargetLimitReached", "the configured number of targets is reached"), alarm);
+            }
         }
         let message = "its target is being registered, or its checks have not come to an end since";
         first_said(closed("Elb.RegistrationInProgress", message), alarm)

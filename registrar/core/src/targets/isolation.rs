@@ -65,6 +65,11 @@ impl Authority {
         settings.isolation == Isolation::Off || self.said.is_some() || self.problem.is_some()
     }
 
+    /// What keeps targets out, if that is it.
+    pub fn obstacle(&self, settings: &Settings) -> Option<String> {
+        self.complaint(settings).filter(|_| settings.isolation == Isolation::Enforce)
+    }
+
     /// What is to be said of it, if anything is.
     pub fn complaint(&self, settings: &Settings) -> Option<String> {
         if settings.isolation == Isolation::Off {

@@ -151,9 +151,15 @@ impl Binding {
     }
 
     /// The turn to look has come.
-    pub fn take_look_turn(&mut self, priority: Priority, desk: &mut Desk<'_>) -> Option<Effect> {
+    pub fn take_look_turn(
+        &mut self,
+        record: &BindingRecord,
+        priority: Priority,
+        desk: &mut Desk<'_>,
+    ) -> Option<Effect> {
         self.looks.queued.retain(|queued| *queued != priority);
-        if self.looks.flight.is_some() || self.looks.last.is_some_and(|last| last.at == desk.now) {
+        // Another turn, more urgent than this one, may have come first.
+        if self.looks.flight.is_some() || self.next_look(record, desk).0 > desk.now {
             return None;
         }
         let facts = self.facts()?.clone();

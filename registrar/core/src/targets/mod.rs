@@ -116,6 +116,8 @@ pub struct Targets {
 
 /// For how long a change that a follower has seen makes a binding go first when it comes to lead.
 const STIRRED: Duration = Duration::from_mins(10);
+/// How many such bindings are remembered before older ones are forgotten sooner.
+const MOST_STIRRED: usize = 10_000;
 
 impl Targets {
     /// None yet.
@@ -143,6 +145,9 @@ impl Targets {
             if !self.acting {
                 if cluster.pods.is_listed() && cluster.slices.is_listed() {
                     self.stirred.insert(key.clone(), now);
+                    if self.stirred.len() > MOST_STIRRED {
+                        self.stirred.retain(|_, at| now.saturating_sub(*at) < STIRRED / 10);
+                    }
                 }
                 continue;
             }
@@ -295,8 +300,13 @@ impl Targets {
         }
         let Some(binding) = bindings.get_mut(&ask.binding).filter(|binding| binding.uid == ask.uid) else { return };
         let record = cluster.bindings.get(&ask.binding).filter(|record| record.meta.uid == ask.uid);
+        // A hundred gates that were set are one reason to look again, and none to hurry.
+        let settle = match &ask.what {
+            What::Gate(..) | What::Status => SETTLE,
+            _ => Duration::ZERO,
+        };
         dispatch(binding, record, ask.what, outcome, &mut desk);
-        self.wake(&ask.binding, now);
+        self.wake(&ask.binding, now + settle);
     }
 
     pub(crate) fn take_turn(
@@ -323,7 +333,7 @@ impl Targets {
         let binding = bindings.get_mut(&turn.binding)?;
         let record = cluster.bindings.get(&turn.binding).filter(|record| record.meta.uid == binding.uid)?;
         let effect = match turn.kind {
-            Kind::Look(priority) => binding.take_look_turn(priority, &mut desk),
+            Kind::Look(priority) => binding.take_look_turn(record, priority, &mut desk),
             Kind::Register => binding.take_register_turn(record, &mut desk),
             Kind::Deregister => binding.take_deregister_turn(record, &mut desk),
             Kind::Groups(_) | Kind::Tags(_) => None,

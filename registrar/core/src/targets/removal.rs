@@ -90,6 +90,10 @@ impl Binding {
             Ok(()) => {
                 self.deregister.taken();
                 self.drifted = None;
+                // There is room now.
+                if let Some(full) = &mut self.full {
+                    full.again_at = desk.now;
+                }
                 self.farewell.deregistered(stamp);
             }
             Err(Fault::Refused(refusal)) => {

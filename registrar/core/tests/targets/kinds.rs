@@ -235,6 +235,7 @@ fn a_group_whose_tags_do_not_allow_the_namespace_gets_no_target_where_that_is_en
         stage.add_pod("a", "10.0.0.1");
         stage.run(seconds(20));
         assert_eq!(stage.is_open("a"), served, "{isolation:?} {tag:?}");
+        assert!(served || stage.gate("a").1 == "NotAuthorised");
         let warned = tag.is_none_or(|(_, value)| value == "other") && isolation != Isolation::Off;
         assert_eq!(!stage.events("NotAuthorised").is_empty(), warned, "{isolation:?} {tag:?}");
     }
@@ -325,4 +326,5 @@ fn the_configured_limit_is_kept_without_a_panic() {
     stage.add_pod("more", "10.0.1.1");
     stage.run(seconds(60));
     assert_eq!(stage.registered().len(), 5, "what is there stays, and nothing is added");
+    assert_eq!(stage.gate("more").1, "TargetLimitReached");
 }
