@@ -72,3 +72,16 @@ fn every_planted_defect_is_found() {
         assert!(found.is_some(), "{bug:?}");
     }
 }
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn kept_lists_still_show_the_defects_that_they_are_kept_for() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
+    for bug in registrar_core::planted::Bug::ALL {
+        let file = kept.join(format!("{bug:?}.txt"));
+        let list = shrink::read(&fs::read_to_string(&file).expect("a list for each defect")).expect("a list");
+        let plant = |scene: &mut simulation::Scene| scene.planted = Some(bug);
+        let outcome = run::changed(Choices::replayed(list), Trace::default(), plant).expect("a run");
+        assert!(outcome.complaint.is_some(), "{bug:?} is no longer seen by its list; shrink it anew");
+    }
+}
