@@ -1,6 +1,6 @@
 # `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check unit pure binaries tests programs deny image soak upgrades render clients conformance lifecycle scenarios lab shell bench clean
+.PHONY: help demo test check unit pure binaries tests simulation simulate programs deny image soak upgrades render clients conformance lifecycle scenarios lab shell bench clean
 SHELL := /bin/sh
 
 # One selection of packages for all builds: with another one cargo would build the dependencies with other features again.
@@ -30,6 +30,7 @@ test: ## every check, with the time of each stage
 	@$(STAGE) build $(MAKE) --no-print-directory binaries tests
 	@$(STAGE) unit $(MAKE) --no-print-directory unit
 	@$(STAGE) pure $(MAKE) --no-print-directory pure
+	@$(STAGE) simulation $(MAKE) --no-print-directory simulation
 	@$(STAGE) clients $(MAKE) --no-print-directory clients
 	@$(STAGE) conformance $(MAKE) --no-print-directory conformance
 	@$(STAGE) programs $(MAKE) --no-print-directory programs
@@ -56,6 +57,16 @@ pure: ## proves that the pure crates have no I/O in their dependencies
 			fi; \
 		done; \
 	done
+
+SEEDS := 10000
+simulate: ## run the registrar's core against simulated faults: make simulate SEEDS=100000
+	@cargo run --quiet -p simulation -- --seeds $(SEEDS)
+
+# The planted defects are a feature of a build of their own, which nothing else is made of.
+simulation:
+	@$(MAKE) --no-print-directory simulate
+	@cargo run --quiet -p simulation -- --crashes
+	@cargo run --quiet -p simulation --features planted-bugs -- --planted --seeds 3000
 
 binaries:
 	@cargo build --workspace --quiet

@@ -74,7 +74,7 @@ pub fn found_at(bug: registrar_core::planted::Bug, most: u64) -> anyhow::Result<
         let seeds: Vec<u64> = (from..(from + ROUND).min(most)).collect();
         let found = on_all(&seeds, |seed| {
             let choices = crate::Choices::seeded(*seed);
-            let outcome = run::planted(choices, Trace::default(), |scene| scene.planted = Some(bug))?;
+            let outcome = run::changed(choices, Trace::default(), |scene| scene.planted = Some(bug))?;
             Ok(outcome.complaint.map(|complaint| (*seed, complaint.rule)))
         })?;
         if let Some(found) = found.into_iter().flatten().next() {

@@ -33,7 +33,7 @@ struct Args {
     /// Print everything that happens (with --seed or --replay).
     #[arg(long)]
     trace: bool,
-    /// Make the failing list of choices simpler, and keep it in this file (with --seed).
+    /// Make the failing list of choices simpler, and keep it in this file (with --seed), or this directory (with --planted).
     #[arg(long)]
     shrink: Option<PathBuf>,
     /// Instead of seeds: a crash at every boundary of the reference scenes, in four ways.
@@ -63,7 +63,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     #[cfg(feature = "planted-bugs")]
     if let Some(name) = &args.planted {
-        return planted(name, args.seeds);
+        return planted(name, args.seeds, args.shrink.as_deref());
     }
     many(&args)
 }
@@ -140,7 +140,7 @@ fn crashes() -> anyhow::Result<ExitCode> {
 }
 
 #[cfg(feature = "planted-bugs")]
-fn planted(name: &str, most: u64) -> anyhow::Result<ExitCode> {
+fn planted(name: &str, most: u64, keep: Option<&Path>) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let mut missed = 0;
     let meant = |bug: &registrar_core::planted::Bug| name.is_empty() || format!("{bug:?}") == name;
@@ -151,6 +151,16 @@ fn planted(name: &str, most: u64) -> anyhow::Result<ExitCode> {
             continue;
         };
         println!("{bug:?}: seed {seed}, {rule}");
+        if let Some(directory) = keep {
+            let plant = |scene: &mut simulation::Scene| scene.planted = Some(bug);
+            let list = run::changed(Choices::seeded(seed), Trace::default(), plant)?.choices;
+            let list = shrink::shrink(list, rule, |list| {
+                Ok(run::changed(Choices::replayed(list), Trace::default(), plant)?.complaint)
+            })?;
+            let text =
+                format!("# With the defect {bug:?}, this breaks {rule} (seed {seed}).\n{}", shrink::write(&list));
+            fs::write(directory.join(format!("{bug:?}.txt")), text)?;
+        }
     }
     println!("{missed} missed, {:.1} s", began.elapsed().as_secs_f64());
     Ok(result(missed == 0))

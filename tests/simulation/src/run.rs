@@ -23,7 +23,7 @@ pub struct Outcome {
     pub ended_at: Duration,
     /// How often what was done.
     pub tally: Tally,
-    /// How many effects have passed each moment of [`crate::Moment::ALL`].
+    /// How many effects had passed each moment of [`crate::Moment::ALL`] when all had settled.
     pub passed: [u64; 4],
 }
 
@@ -76,11 +76,11 @@ impl Tally {
 
 /// Runs a scene that is drawn from the choices.
 pub fn random(choices: Choices, trace: Trace) -> anyhow::Result<Outcome> {
-    planted(choices, trace, |_| {})
+    changed(choices, trace, |_| {})
 }
 
 /// Runs a scene that is drawn from the choices and then changed.
-pub fn planted(mut choices: Choices, trace: Trace, change: impl FnOnce(&mut Scene)) -> anyhow::Result<Outcome> {
+pub fn changed(mut choices: Choices, trace: Trace, change: impl FnOnce(&mut Scene)) -> anyhow::Result<Outcome> {
     let mut scene = Scene::random(&mut choices);
     change(&mut scene);
     scene_with(scene, choices, trace, None)
@@ -104,6 +104,6 @@ fn scene_with(scene: Scene, choices: Choices, trace: Trace, crash: Option<CrashP
         lines: world.trace.into_lines(),
         happened: world.happened,
         ended_at: world.now,
-        passed: world.crashes.passed(),
+        passed: world.settling.passed.unwrap_or_else(|| world.crashes.passed()),
     })
 }

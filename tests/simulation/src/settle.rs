@@ -8,8 +8,10 @@ use registrar_core::{
 };
 
 use crate::{
+    crash::Crashes,
     fact::{Fact, TargetKey},
     plane::TARGET_PORT,
+    replica::lease::LEASE,
     world::{Happening, World},
 };
 
@@ -36,6 +38,8 @@ pub(crate) struct Settling {
     over: bool,
     /// Whether everything was listed anew since it had settled.
     relisted: bool,
+    /// How many effects had passed each moment when it had settled first.
+    pub(crate) passed: Option<[u64; 4]>,
     /// Writes that were wanted since it had settled.
     pub(crate) writes_since: Vec<String>,
 }
@@ -65,6 +69,11 @@ impl Settling {
                 if by_kubelet || self.settled_at.is_none() {
                     self.disturbed(now);
                 }
+            }
+            // The others wait for the lease to run out.
+            Fact::Died(_) => {
+                self.settled_at = None;
+                self.disturbed(now + LEASE);
             }
             // Tags are read once a minute.
             Fact::Tagged { .. } => self.disturbed(now + TAG_AGE),
@@ -120,7 +129,10 @@ impl World {
             return;
         }
         match wrong {
-            None => self.settling.settled_at = Some(now),
+            None => {
+                self.settling.settled_at = Some(now);
+                self.settling.passed.get_or_insert_with(|| Crashes::passed(&self.crashes));
+            }
             Some(wrong) => self.judge.complain("L1 settles", wrong),
         }
     }

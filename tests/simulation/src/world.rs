@@ -32,6 +32,7 @@ pub(crate) enum Happening {
     /// A step of the scene, or a fault of it.
     Step(usize),
     Fault(usize),
+    CreateBinding(usize),
     PodAddress(Uid),
     PodStarts(Uid),
     PodCondition(Uid),
@@ -152,7 +153,11 @@ impl World {
     pub(crate) fn create_binding(&mut self, index: usize) {
         let plan = &self.scene.bindings[index];
         let key = plan.key();
-        if self.etcd.binding(&key).is_some() {
+        if let Some(present) = self.etcd.binding(&key) {
+            // Whoever applies manifests tries again while the old one goes.
+            if present.meta.deleting {
+                self.after(Duration::from_secs(1), Happening::CreateBinding(index));
+            }
             return;
         }
         let uid = Uid(Arc::from(format!("binding-{}-{}", plan.name, self.now.as_millis())));
@@ -262,6 +267,7 @@ impl World {
         match happening {
             Happening::Step(index) => self.scene_step(index),
             Happening::Fault(index) => self.scene_fault(index),
+            Happening::CreateBinding(index) => self.create_binding(index),
             Happening::PodAddress(uid) => self.pod_address(&uid),
             Happening::PodStarts(uid) => self.pod_starts(&uid),
             Happening::PodCondition(uid) => self.pod_condition(&uid),

@@ -194,7 +194,7 @@ pub(super) fn no_flap(books: &Books, _: Duration, fact: &Fact<'_>) -> Option<Str
         .then(|| format!("{}, without a look since it was wanted {status:?} at {since:?}", patch.says()))
 }
 
-/// The brake on gates: when most open gates of a group are to close on one look, they wait for a second one.
+/// The brake on gates: when most of a group turns bad in one look, open gates wait for a second one.
 pub(super) fn fail_open(books: &Books, _: Duration, fact: &Fact<'_>) -> Option<String> {
     let patch = patch(books, fact).filter(|p| !p.opens() && p.is_open())?;
     let key = patch.target()?;
@@ -213,7 +213,8 @@ pub(super) fn fail_open(books: &Books, _: Duration, fact: &Fact<'_>) -> Option<S
         .map(|address| TargetKey { address: address.to_string(), ..key.clone() })
         .collect();
     let bad = open.iter().filter(|key| says_bad(last, key)).count();
-    let most = open.len() >= 2 && bad * 2 > open.len();
+    let all = last.states.values().filter(|(state, _)| *state != HealthState::Draining).count();
+    let most = all >= 2 && bad * 2 > all;
     let confirmed = before.is_some_and(|look| says_bad(look, &key));
-    (most && !confirmed).then(|| format!("{}, with {bad} of {} open gates, on one look", patch.says(), open.len()))
+    (most && !confirmed).then(|| format!("{}, with {bad} of {all} targets, on one look", patch.says()))
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// For how long others stay away after a change of the lease that they have seen.
-const LEASE: Duration = Duration::from_secs(20);
+pub(crate) const LEASE: Duration = Duration::from_secs(20);
 /// For how long a renewal carries its holder.
 pub(crate) const RENEW_DEADLINE: Duration = Duration::from_secs(8);
 /// How often it is looked at.

@@ -119,6 +119,11 @@ impl Scene {
         }
     }
 
+    /// Lets creation times count from this Unix time.
+    pub const fn created_from(&mut self, epoch: i64) {
+        self.epoch = epoch;
+    }
+
     /// Settings of the registrars.
     pub(crate) fn settings(&self) -> Settings {
         Settings {

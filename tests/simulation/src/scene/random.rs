@@ -80,7 +80,7 @@ impl Scene {
         let lasts = Duration::from_secs(u64::from(1 + choices.below(12)));
         let lossy = choices.of(&[Fate::RequestLost, Fate::ReplyLost, Fate::FailedBefore, Fate::FailedAfter]);
         let aws = |operation, fate, lasts| Fault::Storm(Way::Aws(Some(operation)), fate, 1000, lasts);
-        let (step, fault) = match choices.below(10) {
+        let (step, fault) = match choices.below(11) {
             1 => (Step::Scale(workload, choices.below(2) as usize), aws("DeregisterTargets", lossy, lasts)),
             2 => (Step::Scale(workload, 3), aws("RegisterTargets", lossy, lasts)),
             3 => {
@@ -105,6 +105,10 @@ impl Scene {
                 (Step::DeleteAll(workload), Fault::Stall(choices.below(2) as usize, choices.of(&KINDS), lasts))
             }
             7 => (Step::AllAnswer(workload, false), Fault::Crash(choices.below(2) as usize, choices.of(&Moment::ALL))),
+            8 => {
+                let how = choices.of(&[Falsified::Unavailable, Falsified::Unheard, Falsified::NotInUse]);
+                (Step::Rollout(workload), aws("DescribeTargetHealth", Fate::Falsified(how), lasts))
+            }
             _ => return,
         };
         let before = choices.between(Duration::ZERO, lasts / 2);
