@@ -3,13 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
-use nlb::{
-    service::{self, LoadBalancerSpec, Ownership, ownership, spec::GroupRef},
-    tags::SERVICE_FINALIZER,
-};
+use nlb::{service::LoadBalancerSpec, tags::SERVICE_FINALIZER};
 
 use super::{
     Promise,
+    asked::Asked,
     fault::{Failure, may_pass},
     status::{Said, Status},
     view::View,
@@ -17,8 +15,7 @@ use super::{
 use crate::{
     aws::{Arn, Call, Fault},
     balancers::{
-        self, Inputs, Intent, KnownBinding, ManagedFields, Observed, Operation, Plan, Problem, Step, Wait,
-        managed::ANNOTATION,
+        self, Inputs, Intent, ManagedFields, Observed, Operation, Plan, Problem, Step, Wait, managed::ANNOTATION,
     },
     cluster::{Key, ServiceRecord, Uid},
     effect::{Priority, Request},
@@ -31,7 +28,7 @@ pub(super) const LONGEST: Duration = Duration::from_mins(1);
 /// What was read is old after this, when the Service changes.
 const STALE: Duration = Duration::from_secs(30);
 /// New connections reach a target group no more when no listener has referred to it for this long.
-const SETTLED: Duration = Duration::from_mins(2);
+pub(super) const SETTLED: Duration = Duration::from_mins(2);
 
 /// What is to be sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,29 +44,20 @@ pub(super) struct Act {
     pub(super) because: String,
 }
 
-/// What a Service asks for.
-#[derive(Debug)]
-struct Asked {
-    ours: bool,
-    /// For what it is refused.
-    denied: Option<Problem>,
-    spec: Arc<LoadBalancerSpec>,
-}
-
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Machine {
-    uid: Uid,
-    asked: Option<(Arc<Service>, Arc<Asked>)>,
+    pub(super) uid: Uid,
+    pub(super) asked: Option<(Arc<Service>, Arc<Asked>)>,
     pub(super) observed: Observed,
     /// When the last complete look at AWS began.
     pub(super) read_at: Option<Duration>,
-    remembered: ManagedFields,
+    pub(super) remembered: ManagedFields,
     /// Nothing can be there yet: no finalizer, record or hostname was found on the Service when it was first seen.
-    fresh: bool,
+    pub(super) fresh: bool,
     pub(super) finalized: bool,
     /// Since when groups have been out of use.
-    settling: BTreeMap<Arn, Duration>,
+    pub(super) settling: BTreeMap<Arn, Duration>,
     pub(super) sent: Option<Send>,
     pub(super) due_at: Duration,
     pub(super) attempt: u32,
@@ -198,6 +186,8 @@ impl Machine {
                 self.say_blocked(problem);
                 return self.speak(record, object);
             }
+            // Once a watch has shown it, the object alone tells.
+            self.finalized &= !has_finalizer(object);
             if !self.finalized && !has_finalizer(object) {
                 let request = Request::SetServiceFinalizer {
                     service: record.meta.key.clone(),
@@ -278,38 +268,6 @@ impl Machine {
         step.ready.then(|| Act { send, because: step.to_string().replace('\n', ";") })
     }
 
-    /// What the Service asks for, read once for each of its states.
-    fn asked_for(&mut self, object: &Arc<Service>, view: &View) -> Arc<Asked> {
-        if let Some((of, asked)) = &self.asked
-            && Arc::ptr_eq(of, object)
-        {
-            return Arc::clone(asked);
-        }
-        let settings = &view.environment.settings;
-        let reading = service::read(object, settings);
-        let denied = reading.accepted().err().map(|violations| {
-            let said: Vec<String> = violations.iter().map(ToString::to_string).collect();
-            Problem::new("Invalid", said.join("; "), "")
-        });
-        let ours = ownership::of(object, settings) == Ownership::Ours;
-        let asked = Arc::new(Asked { ours, denied, spec: Arc::new(reading.spec) });
-        let before = self.asked.as_ref().map(|(_, asked)| (asked.ours, &asked.spec));
-        if before.is_some_and(|before| before != (asked.ours, &asked.spec)) {
-            self.retry_at = Duration::ZERO;
-        }
-        self.asked = Some((Arc::clone(object), Arc::clone(&asked)));
-        asked
-    }
-
-    /// Whether a listener of the Service forwards to another one.
-    pub(super) fn forwards_to(&self, service: &Key) -> bool {
-        let Some((_, asked)) = &self.asked else { return false };
-        let groups = asked.spec.listeners.iter().flat_map(|listener| &listener.default_actions.target_groups);
-        groups
-            .into_iter()
-            .any(|group| matches!(&group.group, GroupRef::Service { name, .. } if **name == *service.name))
-    }
-
     /// Looks anew at AWS where what is known is too old to act on.
     fn refresh(&mut self, inputs: &Inputs, view: &mut View, now: Duration) {
         let is_old = |at: Option<Duration>| at.is_none_or(|at| now >= at + STALE);
@@ -331,45 +289,6 @@ impl Machine {
             self.read_at = None;
         }
         self.read_at.get_or_insert(now);
-    }
-
-    fn inputs(
-        &self,
-        record: &ServiceRecord,
-        object: &Service,
-        intent: Intent,
-        spec: Arc<LoadBalancerSpec>,
-        view: &View,
-    ) -> Inputs {
-        let settings = &view.environment.settings;
-        let key = &record.meta.key;
-        let backends = balancers::backends(object, &spec, settings, |name| {
-            view.cluster.services.get(&Key::new(&key.namespace, name)).map(super::view::backend)
-        });
-        let bindings = view.bindings_of(key).map(|binding| KnownBinding {
-            key: binding.meta.key.clone(),
-            uid: binding.meta.uid.clone(),
-            deleting: binding.meta.deleting,
-            spec: Arc::clone(&binding.spec),
-        });
-        let settled = self.settling.iter().filter(|(_, since)| view.now >= **since + SETTLED);
-        let mut inputs = Inputs {
-            environment: Arc::clone(view.environment),
-            service: key.clone(),
-            uid: self.uid.clone(),
-            intent,
-            spec,
-            fresh: self.fresh,
-            hostname: super::status::hostname_of(object).map(str::to_owned),
-            backend_group: view.shared_group.clone(),
-            bindings: bindings.collect(),
-            backends,
-            recorded: ManagedFields::read(annotation(object)),
-            remembered: self.remembered.clone(),
-            settled: settled.map(|(arn, _)| arn.clone()).collect(),
-        };
-        inputs.follow_existing(object, &self.observed);
-        inputs
     }
 
     /// What a plan, made when everything had been read, says of how things are.
@@ -519,6 +438,6 @@ pub(super) fn has_finalizer(object: &Service) -> bool {
     object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == SERVICE_FINALIZER)
 }
 
-fn annotation(object: &Service) -> Option<&str> {
+pub(super) fn annotation(object: &Service) -> Option<&str> {
     object.metadata.annotations.as_ref()?.get(ANNOTATION).map(String::as_str)
 }

@@ -14,6 +14,7 @@
 //! Effects are queued with `outbox.aws(Asker::Services, ...)` and `outbox.kubernetes(Asker::Services, ...)`, which give the
 //! id that `ended` gets. The outbox keeps to budgets, fences and priorities.
 
+mod asked;
 mod fault;
 mod machine;
 mod replies;

@@ -128,7 +128,9 @@ impl Planner<'_> {
 
     /// Names that belong to somebody else: nothing is written then.
     fn is_taken(&mut self) -> bool {
-        let balancer = self.survey.taken.map(|found| ("load balancer", found.name.as_str(), found.arn.as_str()));
+        // A name that is not needed any more may be anybody's: the load balancer that is there keeps its own.
+        let taken = self.survey.taken.filter(|_| self.survey.load_balancer.is_none());
+        let balancer = taken.map(|found| ("load balancer", found.name.as_str(), found.arn.as_str()));
         let groups =
             self.survey.taken_groups.iter().map(|found| ("target group", found.name.as_str(), found.arn.as_str()));
         let taken: Vec<_> = balancer.into_iter().chain(groups).collect();
