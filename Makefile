@@ -85,13 +85,16 @@ conformance: binaries clients ## the emulator, judged by boto3, the aws CLI and 
 lifecycle: binaries tests ## how labs begin and end
 	@$(CARGO_TEST) --test lifecycle -- --test-threads 2
 
-scenarios: binaries tests ## what must hold in the lab, tried in the lab
+scenarios: binaries tests clients ## what must hold in the lab, tried in the lab
 	@rm -rf $(LOGS)
 	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test pods --test processes --test webhook --test webhook_answers --test webhook_outages
 	@$(LAB) exec --without webhook,cert-manager,aws --image sluice-webhook=target/debug/webhook -- \
 		$(CARGO_TEST) --offline --test bindings --test webhook_local_ca
 	@$(LAB) exec --without webhook,registrar,cert-manager,aws -- $(CARGO_TEST) --offline --test registrar_policies
 	@$(FOR_CHART) $(CARGO_TEST) --offline --test chart
+	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --logs $(LOGS)/registrar -- $(CARGO_TEST) --offline --test registrar -- --test-threads 3
+	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --logs $(LOGS)/failover --without webhook,cert-manager -- \
+		$(CARGO_TEST) --offline --test registrar_failover
 	@target/debug/permissions --partial $(LOGS)/*/audit.log
 
 lab: export CMD := $(CMD)

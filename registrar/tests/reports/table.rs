@@ -43,8 +43,10 @@ fn health(id: &str, state: HealthState, reason: Option<&str>) -> TargetHealth {
     }
 }
 
-/// A Service with four pods: one healthy, one on its way, one gone, one that was never registered.
+/// A Service with pods: one healthy, one on its way, one gone, one that was never registered, one that has ended.
 fn found() -> Found {
+    let mut ended = pod("web-0", "10.0.1.9", None);
+    ended["status"]["phase"] = "Succeeded".into();
     let service = json!({
         "metadata": {"namespace": "shop", "name": "web"},
         "status": {"loadBalancer": {"ingress": [{"hostname": HOSTNAME}]}},
@@ -95,6 +97,7 @@ fn found() -> Found {
             of(pod("web-1", "10.0.1.5", Some(("True", "2026-01-31T11:57:00Z")))),
             of(pod("web-2", "10.0.1.6", Some(("False", "2026-01-31T11:59:50Z")))),
             of(pod("web-3", "10.0.1.8", None)),
+            of(ended),
         ],
         nodes: Vec::new(),
         load_balancers: [("k8s-shop-web-862076a20e".to_owned(), Ok(Some(load_balancer)))].into(),

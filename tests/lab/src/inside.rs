@@ -154,7 +154,7 @@ impl Lab {
             addons::install_cert_manager(&self.assets, &environment).await?;
         }
         // The story installs Sluice itself, for all to see.
-        if !(matches!(activity, Activity::Demo { .. }) && demo::whole()) {
+        if !matches!(activity, Activity::Demo { .. }) {
             let Self { assets, world, options } = &self;
             addons::install_sluice(assets, &environment, &control.client, world, options, state).await?;
         }

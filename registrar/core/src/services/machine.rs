@@ -10,7 +10,7 @@ use nlb::{
 
 use super::{
     Promise,
-    fault::Failure,
+    fault::{Failure, may_pass},
     status::{Said, Status},
     view::View,
 };
@@ -145,13 +145,15 @@ impl Machine {
         if self.leaving {
             return None;
         }
-        Some(match self.status.wanted.as_ref().and_then(|said| said.blocked.as_ref()) {
+        let blocked = self.status.wanted.as_ref().and_then(|said| said.blocked.as_ref());
+        Some(match blocked {
             _ if self.built => Promise::Building,
-            Some(problem) => Promise::Failed(problem.to_string()),
-            None if now >= self.progressed_at + STALLED => {
-                Promise::Stalled("building the load balancer has made no progress for 5 minutes".to_owned())
+            Some(problem) if !may_pass(problem) => Promise::Failed(problem.to_string()),
+            _ if now >= self.progressed_at + STALLED => {
+                let why = blocked.map(|problem| format!(": {problem}")).unwrap_or_default();
+                Promise::Stalled(format!("building the load balancer has made no progress for 5 minutes{why}"))
             }
-            None => Promise::Building,
+            _ => Promise::Building,
         })
     }
 
@@ -459,14 +461,12 @@ impl Machine {
     /// Nothing is left to be done: what remains is to look again some time.
     fn rest(&mut self, inputs: &Inputs, plan: &Plan, view: &View, now: Duration) {
         self.failure = None;
-        if !plan.problems.is_empty() || !plan.waiting.is_empty() || !plan.steps.is_empty() {
-            // Somebody may mend it in AWS.
+        let hindered = !plan.problems.is_empty() || !plan.steps.is_empty() || inputs.intent == Intent::Remove;
+        if hindered {
+            // Somebody may mend it in AWS. What waits for a word on the Service is told by a watch.
             self.attempt += 1;
             self.due_at = now + Fault::backoff(self.attempt + 2);
             self.audit_at = self.due_at;
-            if inputs.intent == Intent::Keep && plan.problems.is_empty() {
-                self.settle(inputs, view, now);
-            }
             return;
         }
         self.attempt = 0;

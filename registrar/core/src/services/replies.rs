@@ -50,7 +50,10 @@ impl Machine {
                 self.read_at = None;
             }
             Err(fault) => {
-                self.failure = Some(explain(call, fault));
+                let failure = explain(call, fault);
+                // Said once: the words of a server that has failed change from one time to the next.
+                let known = self.failure.take().filter(|known| known.is_like(&failure));
+                self.failure = Some(known.unwrap_or(failure));
                 self.retry_at = now + Fault::backoff(self.attempt);
                 self.attempt += 1;
                 if !call.is_read() || fault.code().is_some() {
@@ -63,7 +66,9 @@ impl Machine {
     fn asked(&mut self, request: &Request, result: Result<Answer, Denial>, now: Duration) {
         match result {
             Ok(_) => {
-                self.progressed_at = now;
+                if !matches!(request, Request::PatchServiceStatus { .. } | Request::Publish(_)) {
+                    self.progressed_at = now;
+                }
                 if let Request::SetServiceFinalizer { present, .. } = request {
                     self.finalized = *present;
                 }

@@ -250,7 +250,9 @@ impl Shared {
             }
             _ => {}
         }
-        self.failure = Some(explain(call, fault));
+        let failure = explain(call, fault);
+        let known = self.failure.take().filter(|known| known.is_like(&failure));
+        self.failure = Some(known.unwrap_or(failure));
         self.retry_at = now + Fault::backoff(self.attempt);
         self.attempt += 1;
         if !call.is_read() {

@@ -288,8 +288,8 @@ impl Binding {
         let service = desk.cluster.services.get(&service_key);
         let wanted = match service.and_then(|service| Some((service, service.port(&record.spec.service_ref.port)?))) {
             Some((service, port)) => {
-                let source = super::Source::Answer(slices, pods);
-                let reading = super::targets_of(record, facts, service, port, desk.settings, source);
+                let source = super::endpoints::Source::Answer(slices, pods);
+                let reading = super::endpoints::targets_of(record, facts, service, port, desk.settings, source);
                 reading.wanted.into_iter().map(|(spot, wanted)| (spot, wanted.owner.uid)).collect()
             }
             None => BTreeMap::new(),

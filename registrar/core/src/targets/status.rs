@@ -127,8 +127,8 @@ impl Binding {
         if let Some((spot, rejected)) = rejected {
             return ("Registered", false, "TargetRefused", format!("{ratio}; {spot}: {}", rejected.because));
         }
-        let problem =
-            self.register.problem.as_ref().or(self.deregister.problem.as_ref()).or(self.looks.problem.as_ref());
+        let refused = self.register.problem.as_ref().filter(|_| counts.registered < counts.desired);
+        let problem = refused.or(self.deregister.problem.as_ref()).or(self.looks.problem.as_ref());
         if let Some(problem) = problem {
             return ("Registered", false, "AwsRefuses", format!("{ratio}; {problem}"));
         }

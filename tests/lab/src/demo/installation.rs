@@ -18,8 +18,9 @@ pub async fn play(stage: &mut Stage) {
     let issued = stage.run(certificate).await.lines().any(|line| line.contains(" True "));
     // API servers cannot ask the webhook before they know whom to trust.
     let trusted = "kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations \
-        -o jsonpath='{range .items[*].webhooks[*]}{.name}={.clientConfig.caBundle}{\"\\n\"}{end}'";
-    stage.until(trusted, |text| !text.is_empty() && !text.lines().any(|line| line.ends_with('='))).await;
+        -o jsonpath='{range .items[*].webhooks[*]}{.name} {.clientConfig.caBundle}{\"\\n\"}{end}'";
+    let all = |text: &str| !text.is_empty() && text.lines().all(|line| line.split_whitespace().count() == 2);
+    stage.until(trusted, all).await;
     let role = "kubectl -n sluice-system get serviceaccount sluice-registrar \
         -o jsonpath='{.metadata.annotations.eks\\.amazonaws\\.com/role-arn}'";
     let role = stage.run(role).await;

@@ -1,24 +1,20 @@
 //! The story: real commands, echoed as one would type them, and a table of what was expected and seen.
 
 mod admission;
-mod aws;
 mod installation;
 mod outages;
 mod picture;
-mod pods;
 mod removal;
 mod report;
 mod rollout;
 mod service;
 mod stage;
 mod timeline;
-mod webhook;
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs, io,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -26,29 +22,23 @@ use std::{
 use kube::Client;
 
 use self::{rollout::Studio, stage::Stage};
-use crate::{network, scale::Scale};
+use crate::{chart, network, scale::Scale};
 
 /// The story's files, by name.
 const FILES: &[(&str, &str)] = &[
-    ("echo.yaml", include_str!("../../stories/echo.yaml")),
-    ("gated.yaml", include_str!("../../stories/gated.yaml")),
-    ("certificate.yaml", include_str!("../../stories/certificate.yaml")),
     ("broken.yaml", include_str!("../../stories/broken.yaml")),
     ("values.yaml", include_str!("../../stories/values.yaml")),
     ("echo-service-nlb.yaml", include_str!("../../stories/echo-service-nlb.yaml")),
 ];
 
-/// Sluice's chart.
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/chart");
-
-/// Writes the story's files into the lab's own file system, where the demo runs and a reader can try them by hand.
+/// Writes the story's files and the chart into the lab's own file system, where the demo runs and a reader can try them by hand.
 pub fn write_files() -> io::Result<std::path::PathBuf> {
     let directory = Path::new(network::STATE).join("story");
     fs::create_dir_all(&directory)?;
     for (name, text) in FILES {
         fs::write(directory.join(name), text)?;
     }
-    symlink(CHART, directory.join("chart"))?;
+    chart::write(&directory.join("chart"))?;
     Ok(directory)
 }
 
@@ -66,32 +56,17 @@ pub struct Setting<'a> {
     pub report: &'a Path,
 }
 
-/// Whether the story is played whole, which installs Sluice itself: not before the registrar makes load balancers.
-pub fn whole() -> bool {
-    std::env::var_os("SLUICE_WHOLE_STORY").is_some()
-}
-
 /// Plays the story and leaves a report. Success only if everything was seen as expected.
 pub async fn play(setting: Setting<'_>) -> ExitCode {
     let mut stage = Stage::new(&setting.directory, setting.environment);
-    let installed = stage.ask("kubectl -n sluice-system get deployments -o name").await;
-    if whole() {
-        let studio = Studio { client: setting.client, scale: setting.scale };
-        installation::play(&mut stage).await;
-        service::play(&mut stage, &studio).await;
+    let studio = Studio { client: setting.client, scale: setting.scale };
+    installation::play(&mut stage).await;
+    // Without a load balancer there is nothing to see of the rest.
+    if service::play(&mut stage, &studio).await {
         rollout::play(&mut stage, &studio).await;
         admission::play(&mut stage).await;
         outages::play(&mut stage, &studio).await;
         removal::play(&mut stage).await;
-    } else {
-        pods::play(&mut stage).await;
-        if setting.environment.contains_key("AWS_ENDPOINT_URL") {
-            aws::play(&mut stage).await;
-        }
-        if installed.contains("sluice-webhook") {
-            admission::play(&mut stage).await;
-            webhook::play(&mut stage).await;
-        }
     }
     let story = stage.finish();
     println!("\n{}", story.table());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_model::faults::{Order, OrderedEffect};
-use registrar_core::cluster::Key;
+use registrar_core::cluster::{GateStatus, Key};
 
 use crate::{life::STORY, services::service, stage::Stage};
 
@@ -183,4 +183,54 @@ fn what_was_deleted_by_hand_is_made_again_within_the_audit() {
     let counts = stage.model.counts();
     assert_eq!((counts.load_balancers, counts.listeners, counts.target_groups), (1, 1, 1), "{:#?}", stage.sent);
     assert!(stage.is_active(&key), "{:#?}", stage.conditions(&key));
+}
+
+/// The name of the binding that the story's Service gets, which admission predicts.
+fn predicted(stage: &Stage, key: &Key) -> String {
+    let reading = nlb::service::read(&stage.services[key], &stage.settings.model);
+    reading.spec.target_groups[0].name.clone()
+}
+
+#[test]
+fn a_load_balancer_that_cannot_be_made_keeps_no_pod_from_starting() {
+    let mut stage = Stage::new();
+    stage.model.set("quota.network-load-balancers", "0", stage.now).expect("a setting");
+    let key = stage.apply(service(STORY));
+    let binding = predicted(&stage, &key);
+    stage.gated_pod("echoserver-1", &binding);
+    stage.run(minutes(1));
+    let gates: Vec<_> =
+        stage.gates.iter().map(|(pod, status, reason)| (pod.as_str(), *status, reason.as_str())).collect();
+    assert_eq!(gates, [("echoserver-1", GateStatus::True, "BuildFailed")], "{:#?}", stage.sent);
+}
+
+#[test]
+fn a_load_balancer_that_makes_no_progress_keeps_no_pod_from_starting_for_more_than_five_minutes() {
+    let mut stage = Stage::new();
+    // AWS answers nothing that can be relied on.
+    stage.model.set("fault.fail-before", "1", stage.now).expect("a setting");
+    let key = stage.apply(service(STORY));
+    let binding = predicted(&stage, &key);
+    stage.gated_pod("echoserver-1", &binding);
+    stage.run(Duration::from_secs(20));
+    assert_eq!(stage.gates, [], "it may yet be built");
+    stage.run(minutes(6));
+    let opened: Vec<_> = stage.gates.iter().map(|(_, status, reason)| (*status, reason.as_str())).collect();
+    assert_eq!(opened, [(GateStatus::True, "BuildDeadline")]);
+}
+
+#[test]
+fn while_it_is_being_built_gates_wait() {
+    let mut stage = Stage::new();
+    stage.model.set("fault.fail-before", "1", stage.now).expect("a setting");
+    let key = stage.apply(service(STORY));
+    let binding = predicted(&stage, &key);
+    stage.gated_pod("echoserver-1", &binding);
+    stage.run(Duration::from_secs(20));
+    stage.model.set("fault.fail-before", "0", stage.now).expect("a setting");
+    stage.run(minutes(2));
+    assert!(stage.is_active(&key), "{:#?}", stage.conditions(&key));
+    assert_eq!(stage.bindings.keys().map(|key| key.name.to_string()).collect::<Vec<_>>(), [binding]);
+    let opened = stage.gates.iter().filter(|(_, status, _)| *status == GateStatus::True).count();
+    assert_eq!(opened, 0, "{:?}", stage.gates);
 }
