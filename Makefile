@@ -6,7 +6,9 @@ SHELL := /bin/sh
 # One selection of packages for all builds: with another one cargo would build the dependencies with other features again.
 CARGO_TEST := cargo test --workspace --quiet
 LAB := target/debug/lab
-IN_LAB := $(LAB) exec --without registrar --image shell=/bin/sh --image review-server=target/debug/review-server --
+# Where labs of the scenarios leave their logs; the API server's audit log is one of them.
+LOGS := target/logs
+IN_LAB := $(LAB) exec --logs $(LOGS)/webhook --without registrar --image shell=/bin/sh --image review-server=target/debug/review-server --
 # The chart is installed there by its own tests.
 FOR_CHART := $(LAB) exec --without webhook,registrar --image sluice-webhook=target/debug/webhook \
 	--image sluice-registrar=target/debug/registrar --
@@ -95,13 +97,16 @@ lifecycle: binaries tests ## how labs begin and end
 	@$(CARGO_TEST) --test lifecycle -- --test-threads 2
 
 scenarios: binaries tests clients ## what must hold in the lab, tried in the lab
+	@rm -rf $(LOGS)
 	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test pods --test processes --test webhook --test webhook_answers --test webhook_outages
 	@$(LAB) exec --without webhook,cert-manager,aws --image sluice-webhook=target/debug/webhook -- \
 		$(CARGO_TEST) --offline --test bindings --test webhook_local_ca
 	@$(LAB) exec --without webhook,registrar,cert-manager,aws -- $(CARGO_TEST) --offline --test registrar_policies
 	@$(FOR_CHART) $(CARGO_TEST) --offline --test chart
-	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec -- $(CARGO_TEST) --offline --test registrar -- --test-threads 3
-	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --without webhook,cert-manager -- $(CARGO_TEST) --offline --test registrar_failover
+	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --logs $(LOGS)/registrar -- $(CARGO_TEST) --offline --test registrar -- --test-threads 3
+	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --logs $(LOGS)/failover --without webhook,cert-manager -- \
+		$(CARGO_TEST) --offline --test registrar_failover
+	@target/debug/permissions --partial $(LOGS)/*/audit.log
 
 lab: export CMD := $(CMD)
 lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get nodes -o wide'

@@ -85,9 +85,9 @@ async fn names(kind: &str) -> Result<BTreeSet<String>> {
 async fn a_release_that_goes_leaves_services_and_bindings_as_they_are() -> Result<()> {
     let _alone = alone().await?;
     let lab = Scenario::begin("uninstall", &[]).await?;
-    lab.apply(&objects::binding("web").to_string()).await?;
+    lab.apply(&objects::binding("kept").to_string()).await?;
     lab.apply(&objects::service("web").to_string()).await?;
-    let get = ["get", "service/web", "targetgroupbinding/web", "-o", "jsonpath={.items[*].metadata.uid}"];
+    let get = ["get", "service/web", "targetgroupbinding/kept", "-o", "jsonpath={.items[*].metadata.uid}"];
     let before = lab.kubectl(&get).await?;
     let labelled: &[&str] =
         &["get", "deployments,services,configmaps,roles,rolebindings,networkpolicies,certificates", "-n", NAMESPACE];
@@ -140,8 +140,8 @@ async fn a_release_that_goes_and_comes_back_changes_nothing_in_aws() -> Result<(
 async fn a_definition_that_another_controller_installed_is_taken_over_with_its_bindings() -> Result<()> {
     let _alone = alone().await?;
     let lab = Scenario::begin("takeover", &[]).await?;
-    lab.apply(&objects::binding("web").to_string()).await?;
-    let uid = ["get", "targetgroupbinding/web", "-o", "jsonpath={.metadata.uid}"];
+    lab.apply(&objects::binding("taken-over").to_string()).await?;
+    let uid = ["get", "targetgroupbinding/taken-over", "-o", "jsonpath={.metadata.uid}"];
     let before = lab.kubectl(&uid).await?;
     helm(&["uninstall", "sluice", "--namespace", NAMESPACE, "--wait"]).await?;
     // As if another chart's `crds` directory had brought it: no label and no annotation of a release.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 const FAMILY: &str = "service.beta.kubernetes.io/aws-load-balancer-";
-const ARN: &str = "arn:aws:elasticloadbalancing:ap-northeast-2:111122223333:targetgroup/web/0123456789abcdef";
+const ARN: &str = "arn:aws:elasticloadbalancing:ap-northeast-2:111122223333:targetgroup";
 
 /// A Service for a load balancer with ip targets.
 pub(crate) fn service(name: &str) -> Value {
@@ -48,11 +48,12 @@ pub(crate) fn deployment(name: &str) -> Value {
     })
 }
 
-/// A binding to a target group that is not there.
+/// A binding to a target group of its own that is not there.
 pub(crate) fn binding(name: &str) -> Value {
+    let group = format!("{ARN}/{name}/0123456789abcdef");
     json!({
         "apiVersion": "elbv2.k8s.aws/v1beta1", "kind": "TargetGroupBinding", "metadata": {"name": name},
-        "spec": {"targetGroupARN": ARN, "targetType": "ip", "serviceRef": {"name": name, "port": 80}},
+        "spec": {"targetGroupARN": group, "targetType": "ip", "serviceRef": {"name": name, "port": 80}},
     })
 }
 
