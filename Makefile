@@ -69,10 +69,10 @@ programs: binaries ## find or build the programs of the control plane
 
 HELM := $$($(LAB) build | sed -n 's/^helm\t//p')
 render: programs ## write manifests/install.yaml from the chart
-	@{ echo "# Rendered from manifests/chart by \`make render\`. Before it is applied: put the name of the cluster where it says"; \
-		echo "# YOUR-CLUSTER-NAME, and the registry of your images before theirs. cert-manager must be installed."; \
+	@{ echo "# Rendered from manifests/chart by \`make render\`. Before it is applied: put in YOUR-CLUSTER-NAME, vpc-YOUR-VPC-ID,"; \
+		echo "# and the registry of your images before their names. cert-manager must be installed."; \
 		"$(HELM)" template sluice manifests/chart --namespace sluice-system \
-			--set clusterName=YOUR-CLUSTER-NAME,namespace.create=true; } >manifests/install.yaml
+			--set clusterName=YOUR-CLUSTER-NAME,vpcId=vpc-YOUR-VPC-ID,namespace.create=true; } >manifests/install.yaml
 
 clients: ## install the AWS clients that judge the emulator, the aws CLI among them
 	@tests/aws/conformance/venv >/dev/null
@@ -83,11 +83,14 @@ conformance: binaries clients ## the emulator, judged by boto3, the aws CLI and 
 lifecycle: binaries tests ## how labs begin and end
 	@$(CARGO_TEST) --test lifecycle -- --test-threads 2
 
-scenarios: binaries tests ## what must hold in the lab, tried in the lab
-	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test pods --test processes --test webhook --test webhook_answers --test webhook_outages
+scenarios: binaries tests clients ## what must hold in the lab, tried in the lab
+	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test pods --test processes --test webhook --test webhook_answers --test webhook_outages --test registrar_policies
 	@$(LAB) exec --without webhook,cert-manager,aws --image sluice-webhook=target/debug/webhook -- \
 		$(CARGO_TEST) --offline --test bindings --test webhook_local_ca
+	@$(LAB) exec --without webhook,registrar,cert-manager,aws -- $(CARGO_TEST) --offline --test registrar_policies
 	@$(FOR_CHART) $(CARGO_TEST) --offline --test chart
+	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec -- $(CARGO_TEST) --offline --test registrar -- --test-threads 3
+	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --without webhook,cert-manager -- $(CARGO_TEST) --offline --test registrar_failover
 
 lab: export CMD := $(CMD)
 lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get nodes -o wide'

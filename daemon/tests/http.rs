@@ -97,6 +97,22 @@ async fn where_there_is_no_room_those_go_that_never_asked_and_the_others_are_ans
 }
 
 #[tokio::test]
+async fn a_connection_takes_more_room_from_its_first_request_on() {
+    // Sixteen silent ones, or three with a request.
+    let server = Server::start(128 * 1024).await;
+    let mut asking = JoinSet::new();
+    for _ in 0..4 {
+        let mut stream = server.connect().await;
+        stream.write_all(&QUESTION[..QUESTION.len() - 1]).await.unwrap();
+        asking.spawn(async move { closed(&mut stream).await });
+    }
+    let limit = Limits::default().pace.head / 2;
+    timeout(limit, asking.join_next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(asking.len(), 3);
+    assert!(timeout(limit / 2, asking.join_next()).await.is_err(), "the others are waited for");
+}
+
+#[tokio::test]
 async fn a_request_is_answered_however_it_is_cut_into_pieces() {
     let server = Server::start(Limits::default().memory).await;
     let bare = String::from_utf8_lossy(QUESTION).replace('\r', "");

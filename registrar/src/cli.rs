@@ -30,7 +30,7 @@ pub enum Command {
     Run(Box<Run>),
     /// Show what would be created, changed, replaced and deleted, without doing it
     ///
-    /// Exit code 0: nothing. 1: something would change, waits for a word, or stands in the way. 2: there is no plan.
+    /// Exit code 0: nothing. 1: something would change, waits for consent, or stands in the way. 2: there is no plan.
     Plan(Box<Plan>),
     /// Show Services with their load balancers, targets and gates, as AWS and the cluster have them now
     ///
@@ -175,7 +175,7 @@ impl From<LogFormat> for daemon::log::Format {
 
 const AFTER_HELP: &str = "\
 What it needs:
-  In Kubernetes, the permissions of manifests/registrar.yaml; those of a feature that is off may be left out. A kind that is
+  In Kubernetes, the permissions that manifests/install.yaml grants; those of a feature that is off may be left out. A kind that is
   not defined or not granted is reported on /readyz and asked for again; it ends nothing.
   In AWS, an identity: IRSA or EKS Pod Identity, or the usual variables. AWS_ENDPOINT_URL is honoured.
 

@@ -16,6 +16,8 @@ use crate::{clock::Clock, executor::Executor, leadership::Standing, metrics::Met
 
 /// How many events are taken from the watches at once.
 const BATCH: usize = 256;
+/// How often is said how things are.
+const REPORTS: Duration = Duration::from_secs(5);
 /// The shortest time between two ticks.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
@@ -48,7 +50,7 @@ impl Decisions {
     pub async fn run(mut self, stop: CancellationToken, quiet: CancellationToken) -> Result<(), Error> {
         let _quiet = quiet.drop_guard();
         let mut batch = Vec::with_capacity(BATCH);
-        let mut ticked = Duration::ZERO;
+        let (mut ticked, mut reported) = (Duration::ZERO, Duration::ZERO);
         let mut events_end = false;
         while !stop.is_cancelled() {
             let deadline = self.state.deadline().map(|deadline| deadline.max(ticked + SHORTEST_WAIT));
@@ -71,12 +73,17 @@ impl Decisions {
                     }
                 }
                 () = tick => {}
+                () = sleep_until(self.clock.instant(reported + REPORTS)) => {}
             }
             // Events that never end must not keep time from passing.
             let now = self.clock.now();
             if self.state.deadline().is_some_and(|deadline| deadline <= now) && now >= ticked + SHORTEST_WAIT {
                 ticked = now;
                 self.step(Event::Tick);
+            }
+            if now >= reported + REPORTS {
+                reported = now;
+                self.metrics.report(self.state.report());
             }
         }
         self.step(Event::Stopping);

@@ -73,14 +73,6 @@ pub async fn run(arguments: Run) -> Result<()> {
     let shutdown = Shutdown { stop: stop.clone(), linger: Duration::ZERO };
     tasks.spawn("admin", Admin { readiness: readiness.clone(), registry: Arc::new(registry) }.serve(admin, shutdown));
 
-    let leases = Api::namespaced(client(&config, Purpose::Lease)?, &namespace);
-    let election =
-        Election::new(arguments.leadership.leader_election_id, identity(&arguments.kubernetes.pod_name), timing);
-    let heard = readiness.condition("lease", "no answer from the API server yet");
-    let candidate = Candidate::new(leases, election, clock, heard, metrics.clone());
-    let standing = candidate.standing();
-    tasks.spawn("lease", candidate.run(stop.clone(), quiet.clone()));
-
     let (events, queue) = mpsc::channel(QUEUE);
     let watches = Watches {
         client: client(&config, Purpose::Watches)?,
@@ -90,10 +82,21 @@ pub async fn run(arguments: Run) -> Result<()> {
         metrics: metrics.clone(),
         stop: stop.clone(),
     };
+    let mut warm = Vec::new();
     for (kind, name) in kinds(&settings.core) {
-        tasks.spawn(name, watches.clone().follow(kind, readiness.condition(name, "not listed yet")));
+        let synced = readiness.condition(name, "not listed yet");
+        warm.push(synced.clone());
+        tasks.spawn(name, watches.clone().follow(kind, synced));
     }
     drop(watches);
+
+    let leases = Api::namespaced(client(&config, Purpose::Lease)?, &namespace);
+    let election =
+        Election::new(arguments.leadership.leader_election_id, identity(&arguments.kubernetes.pod_name), timing);
+    let heard = readiness.condition("lease", "no answer from the API server yet");
+    let candidate = Candidate::new(leases, election, warm, clock, heard, metrics.clone());
+    let standing = candidate.standing();
+    tasks.spawn("lease", candidate.run(stop.clone(), quiet.clone()));
 
     tasks.spawn("AWS", follow_aws(Arc::clone(&port), readiness.condition("aws", "not asked yet"), stop.clone()));
     let cluster = Cluster::new(

@@ -1,5 +1,7 @@
 //! Every metric is documented, and every documented one exists.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+
 use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
 
 use prometheus_client::{encoding::text, registry::Registry};
@@ -8,10 +10,12 @@ use registrar::{
     metrics::Metrics,
 };
 use registrar_core::{
-    aws::{Account, Arn, Call, Fault, Refusal, Reply},
+    Report,
+    aws::{Account, Arn, Bucket, Call, Fault, Refusal, Reply},
     cluster::{Key, Kind},
     effect::{Action, Request},
     event::{Answer, Outcome},
+    targets::{BindingReport, Counts},
 };
 
 const PAGE: &str = include_str!("../../manifests/METRICS.md");
@@ -62,6 +66,21 @@ fn exercise(metrics: &Metrics) {
     metrics.watch_failed(Kind::Pod);
     metrics.stepped(took);
     metrics.effects(1, 1);
+    let binding = BindingReport {
+        binding: Key::new("default", "web"),
+        group: None,
+        counts: Counts::default(),
+        pending_gates: 1,
+        ungated: vec![("NamespaceNotLabelled", 1)],
+        left_out: vec![("NoPod", 1)],
+    };
+    metrics.report(Report {
+        leading: true,
+        bindings: vec![binding],
+        queued: vec![(Some((Account::Own, Bucket::Describe)), 1)],
+        budgets: vec![(Account::Own, Bucket::Describe, 1, 40)],
+        ..Report::default()
+    });
 }
 
 /// What the program shows.

@@ -38,6 +38,9 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// At most so many targets in one group; nothing for no limit but that of AWS.
     pub most_targets: Option<usize>,
+    /// How long pods that serve and are no longer selected stay, at most, for those that are selected now to become
+    /// healthy.
+    pub swap_patience: Duration,
     /// Whether only nodes with ready endpoints are targets of Services with `externalTrafficPolicy: Local`; otherwise
     /// the load balancer's checks tell them apart.
     pub local_nodes_only: bool,
@@ -65,6 +68,7 @@ impl Default for Settings {
             audit_period: Duration::from_mins(5),
             call_timeout: Duration::from_secs(5),
             most_targets: None,
+            swap_patience: Duration::from_mins(3),
             local_nodes_only: false,
             isolation: Isolation::default(),
             features: FeatureSets::default(),

@@ -46,6 +46,9 @@ pub(super) fn behavior() -> BehaviorVersion {
 
 /// How long a connection may take to come to be.
 const CONNECT: Duration = Duration::from_secs(3);
+/// How long an idle connection is kept: less than AWS keeps it, so that no write meets one that is just being closed and is
+/// left without an answer.
+const IDLE: Duration = Duration::from_secs(20);
 /// How long before their end credentials are replaced.
 const REFRESH: Duration = Duration::from_mins(2);
 
@@ -171,8 +174,10 @@ fn identity_cache() -> SharedIdentityCache {
 
 fn http_client(proxy: ProxyConfig) -> SharedHttpClient {
     Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut connector =
-            Connector::builder().proxy_config(proxy.clone()).tls_provider(Provider::Rustls(CryptoMode::Ring));
+        let mut connector = Connector::builder()
+            .proxy_config(proxy.clone())
+            .pool_idle_timeout(IDLE)
+            .tls_provider(Provider::Rustls(CryptoMode::Ring));
         if let Some(settings) = settings {
             connector = connector.connector_settings(settings.clone());
         }

@@ -12,7 +12,7 @@ use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v
 use kube::{Api, api::PostParams};
 use tokio::{
     sync::watch,
-    time::{sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,8 @@ use crate::{clock::Clock, kubernetes::words, metrics::Metrics};
 
 /// How long one attempt may take: two of them fit into the renew deadline.
 const CALL: Duration = Duration::from_secs(3);
+/// How often is looked whether caches are complete.
+const WARMING: Duration = Duration::from_millis(50);
 /// How long the lease is kept for writes that are under way at shutdown.
 const LAST_WRITES: Duration = Duration::from_secs(4);
 
@@ -40,15 +42,24 @@ pub struct Candidate {
     election: Election,
     clock: Clock,
     standing: watch::Sender<Standing>,
+    warm: Vec<Condition>,
     heard: Condition,
     metrics: Metrics,
 }
 
 impl Candidate {
-    /// A candidate for a lease. `heard` is met as soon as the API server has answered once.
-    pub fn new(leases: Api<Lease>, election: Election, clock: Clock, heard: Condition, metrics: Metrics) -> Self {
+    /// A candidate for a lease, who does not stand before its caches are `warm`: whoever leads can act. `heard` is met as
+    /// soon as the API server has answered once.
+    pub fn new(
+        leases: Api<Lease>,
+        election: Election,
+        warm: Vec<Condition>,
+        clock: Clock,
+        heard: Condition,
+        metrics: Metrics,
+    ) -> Self {
         let (standing, _) = watch::channel(Standing::Following);
-        Self { leases, election, clock, standing, heard, metrics }
+        Self { leases, election, clock, standing, warm, heard, metrics }
     }
 
     /// What this process is, as it changes.
@@ -59,6 +70,9 @@ impl Candidate {
     /// Stands until `stop`, then gives the lease up as soon as `quiet` says that no write is under way any more. If that
     /// takes too long, the lease is left to run out: somebody might still be writing.
     pub async fn run(mut self, stop: CancellationToken, quiet: CancellationToken) -> Result<(), Infallible> {
+        while !stop.is_cancelled() && !self.warm.iter().all(Condition::is_met) {
+            stop.run_until_cancelled(sleep(WARMING)).await;
+        }
         while !stop.is_cancelled() {
             let begun = self.clock.now();
             let ended = match self.election.ends().map(|ends| self.clock.instant(ends)) {

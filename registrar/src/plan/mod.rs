@@ -34,6 +34,8 @@ use crate::{
 
 /// There is something to report.
 const CHANGES: u8 = 1;
+/// There is no plan for some Service.
+const INCOMPLETE: u8 = 2;
 
 /// `registrar plan`
 #[derive(Debug, Args)]
@@ -67,7 +69,7 @@ pub struct Plan {
     pub aws: cli::Aws,
 }
 
-/// Plans and prints. The code is 1 if something would change or stands in the way.
+/// Plans and prints. The code is 1 if something would change or stands in the way, and 2 if a Service could not be read.
 pub async fn run(arguments: Plan) -> Result<ExitCode> {
     let region = arguments.aws.aws_region.as_deref().filter(|region| !region.is_empty());
     let read = settings::read(&arguments.model, region)?;
@@ -86,7 +88,11 @@ pub async fn run(arguments: Plan) -> Result<ExitCode> {
         Output::Json => report.json()?,
     };
     print!("{text}");
-    Ok(if report.has_changes() { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
+    Ok(match (report.is_complete(), report.has_changes()) {
+        (false, _) => ExitCode::from(INCOMPLETE),
+        (true, true) => ExitCode::from(CHANGES),
+        (true, false) => ExitCode::SUCCESS,
+    })
 }
 
 /// The models of Services, as they are without anything that AWS or a cluster could say.
@@ -152,9 +158,17 @@ async fn online(arguments: &Plan, read: &Read, mut environment: Environment) -> 
             Task::Refused(violations) => planned.violations = violations,
             Task::Plan(mut inputs, violations) => {
                 planned.violations = violations;
-                let observed = observe::all(&reader, service, &mut inputs, network).await?;
+                let observed = match observe::all(&reader, service, &mut inputs, &mut network).await {
+                    Ok(observed) => observed,
+                    Err(error) if error.is_of_everything() => return Err(error.into()),
+                    Err(error) => {
+                        planned.hindered(error.problem());
+                        plans.push(planned);
+                        continue;
+                    }
+                };
                 let desired = Desired::of(&inputs, &observed);
-                if shared.is_none() && desired.needs_shared_group() {
+                if shared.is_none() && inputs.intent == Intent::Keep && desired.needs_shared_group() {
                     let name = nlb::names::backend_security_group(&environment.settings.cluster_name);
                     planned
                         .notes
@@ -164,7 +178,6 @@ async fn online(arguments: &Plan, read: &Read, mut environment: Environment) -> 
                 if inputs.intent == Intent::Keep {
                     planned.model = desired.into();
                 }
-                network = observed.network;
             }
         }
         plans.push(planned);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Service;
 use registrar_core::{
     aws::{Call, Fault, Filter, Reply},
-    balancers::{Environment, Inputs, Network, Observed, endpoint_rules, fold, next_reads},
+    balancers::{Environment, Inputs, Network, Observed, Problem, endpoint_rules, fold, next_reads},
 };
 
 use super::OWN;
@@ -54,20 +54,40 @@ pub enum Error {
     },
 }
 
+/// The reason of the problem that a Service could not be read.
+pub const UNREADABLE: &str = "Unreadable";
+
+impl Error {
+    /// Whether it would befall every other Service too: nothing could even be sent.
+    pub fn is_of_everything(&self) -> bool {
+        matches!(self, Self::Call { fault: Fault::NotSent(_), .. } | Self::General { .. } | Self::Vpc { .. })
+    }
+
+    /// As what stands in the way of a Service.
+    pub fn problem(&self) -> Problem {
+        let message = match self {
+            Self::Call { operation, fault, .. } => format!("{operation}: {fault}"),
+            other => other.to_string(),
+        };
+        Problem { reason: UNREADABLE, message, remedy: "check the permissions, and plan again".to_owned() }
+    }
+}
+
 /// Everything that a plan for a Service needs. What all Services share is taken from `network`, and added to it. The inputs
 /// follow the load balancer that is found, where the Service leaves that open.
 pub async fn all(
     reader: &Reader<'_>,
     service: &Service,
     inputs: &mut Inputs,
-    network: Network,
+    network: &mut Network,
 ) -> Result<Observed, Error> {
-    let mut observed = Observed { network, ..Observed::default() };
+    let mut observed = Observed { network: network.clone(), ..Observed::default() };
     let mut failed: Option<(Call, Fault)> = None;
     for _ in 0..ROUNDS {
         inputs.follow_existing(service, &observed);
         let reads = next_reads(inputs, &observed);
         if reads.is_empty() {
+            network.clone_from(&observed.network);
             return Ok(observed);
         }
         // Asked for again although it was answered: the answer was of no use.

@@ -41,7 +41,7 @@ pub struct ServicePlan {
     pub model: Model,
     /// What would be done, in this order.
     pub steps: Vec<Step>,
-    /// Changes that wait for somebody's word.
+    /// Changes that wait for consent.
     pub waiting: Vec<Problem>,
     /// What stands in the way.
     pub problems: Vec<Problem>,
@@ -126,6 +126,12 @@ impl Report {
         !self.services.iter().all(ServicePlan::is_quiet)
     }
 
+    /// Whether every Service could be read.
+    pub fn is_complete(&self) -> bool {
+        let problems = self.services.iter().flat_map(|service| &service.problems);
+        problems.into_iter().all(|problem| problem.reason != super::observe::UNREADABLE)
+    }
+
     /// One object.
     pub fn json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self).map(|text| text + "\n")
@@ -160,7 +166,7 @@ impl Report {
         }
         let waiting: usize = self.services.iter().map(|service| service.waiting.len()).sum();
         let problems: usize = self.services.iter().map(|service| service.problems.len()).sum();
-        for (count, word) in [(waiting, "waiting for a word"), (problems, "in the way"), (denied, "refused")] {
+        for (count, word) in [(waiting, "waiting for consent"), (problems, "in the way"), (denied, "refused")] {
             if count > 0 {
                 parts.push(format!("{count} {word}"));
             }

@@ -31,6 +31,9 @@ fn of_service(out: &mut String, service: &ServiceStatus, now: Timestamp, paint: 
     if let Some(balancer) = &service.load_balancer {
         of_balancer(out, balancer, paint);
     }
+    if let Some(progress) = &service.progress {
+        let _ = writeln!(out, "  {} {progress}", paint.color(Color::Yellow, "~"));
+    }
     for problem in &service.problems {
         let _ = writeln!(out, "  {} {problem}", paint.color(Color::Red, "!"));
     }

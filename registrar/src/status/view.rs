@@ -12,7 +12,10 @@ use nlb::{
     tags::{SERVICE_FINALIZER, STACK_LABELS},
     targetgroupbinding::TargetGroupBinding,
 };
-use registrar_core::aws::{Arn, HealthState, Listener, LoadBalancer, TargetHealth};
+use registrar_core::{
+    aws::{Arn, HealthState, Listener, LoadBalancer, TargetHealth},
+    services::{BLOCKED, PROVISIONING},
+};
 use serde::Serialize;
 
 /// Of the format; it changes when a field loses or changes its meaning.
@@ -58,6 +61,8 @@ pub struct ServiceStatus {
     pub hostname: Option<String>,
     /// Its load balancer; nothing for bindings that users made for groups of their own.
     pub load_balancer: Option<LoadBalancerStatus>,
+    /// What the registrar is doing about it, in words; nothing if it is done.
+    pub progress: Option<String>,
     /// Target groups.
     pub target_groups: Vec<GroupStatus>,
     /// What is wrong, in words.
@@ -177,6 +182,7 @@ impl Report {
                 name,
                 hostname: None,
                 load_balancer: None,
+                progress: None,
             });
         }
         services.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
@@ -188,7 +194,8 @@ impl Report {
         self.services.iter().any(|service| {
             let balancer = service.load_balancer.as_ref().is_some_and(|balancer| balancer.state != "active");
             let targets = service.target_groups.iter().flat_map(|group| &group.targets);
-            balancer || !service.problems.is_empty() || targets.into_iter().any(|target| target.state != "healthy")
+            let unfinished = service.progress.is_some() || !service.problems.is_empty();
+            balancer || unfinished || targets.into_iter().any(|target| target.state != "healthy")
         })
     }
 }
@@ -248,18 +255,16 @@ fn of_service(
     if service.metadata.deletion_timestamp.is_some() {
         problems.push("it is being deleted, and waits until its load balancer is gone".to_owned());
     }
-    let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
-    problems.extend(
-        conditions
-            .into_iter()
-            .flatten()
-            .filter(|condition| condition.status == "False")
-            .map(|condition| format!("{} is False: {}: {}", condition.type_, condition.reason, condition.message)),
-    );
+    let is_true = |name: &str| {
+        let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
+        conditions.into_iter().flatten().find(|condition| condition.type_ == name && condition.status == "True")
+    };
+    problems.extend(is_true(BLOCKED).map(|blocked| format!("{}: {}", blocked.reason, blocked.message)));
     problems.extend(bindings.iter().filter_map(|binding| unread(found, binding)));
     ServiceStatus {
         hostname: hostname.map(ToOwned::to_owned),
         load_balancer,
+        progress: is_true(PROVISIONING).map(|progress| progress.message.clone()),
         target_groups: bindings.iter().map(|binding| of_binding(found, binding)).collect(),
         problems,
         namespace,

@@ -10,6 +10,8 @@ mod network;
 mod observing;
 mod pages;
 mod permissions;
+mod reader;
+mod signatures;
 mod stub;
 mod support;
 mod surroundings;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    process::Command,
+    process::{Child, Command},
     task::JoinSet,
 };
 
@@ -86,16 +86,33 @@ impl Cluster {
 
     /// Runs the registrar against this cluster and an endpoint of AWS.
     pub(crate) async fn run(&self, arguments: &[&str], endpoint: &str) -> Printed {
-        let kubeconfig = self.kubeconfig.display().to_string();
-        let variables = [
-            ("KUBECONFIG", kubeconfig.as_str()),
-            ("AWS_ENDPOINT_URL", endpoint),
-            ("AWS_REGION", "ap-northeast-2"),
-            ("AWS_ACCESS_KEY_ID", "AKIATEST"),
-            ("AWS_SECRET_ACCESS_KEY", "a-secret-key"),
-            ("SLUICE_CLUSTER_NAME", "lab"),
-        ];
+        let variables = self.variables(endpoint);
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
         registrar(arguments, &variables).await
+    }
+
+    /// The same, to be read while it runs.
+    pub(crate) fn spawn(&self, arguments: &[&str], endpoint: &str) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_registrar"))
+            .args(arguments)
+            .env_clear()
+            .envs(self.variables(endpoint))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("it runs")
+    }
+
+    fn variables(&self, endpoint: &str) -> [(&'static str, String); 6] {
+        [
+            ("KUBECONFIG", self.kubeconfig.display().to_string()),
+            ("AWS_ENDPOINT_URL", endpoint.to_owned()),
+            ("AWS_REGION", "ap-northeast-2".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "AKIATEST".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "a-secret-key".to_owned()),
+            ("SLUICE_CLUSTER_NAME", "lab".to_owned()),
+        ]
     }
 }
 

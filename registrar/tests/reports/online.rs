@@ -20,6 +20,7 @@ use registrar_core::{
     effect::Request,
 };
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio_util::sync::CancellationToken;
 use world::World;
 
@@ -73,6 +74,11 @@ impl Lab {
             _ => None,
         };
         entries.iter().filter_map(|entry| action(&entry.event)).collect()
+    }
+
+    fn health_reads(&self) -> usize {
+        let is_one = |entry: &aws_model::Entry| matches!(&entry.event, Event::Api { action, .. } if action == "DescribeTargetHealth");
+        self.emulator.engine.journal().after(0, usize::MAX, is_one).0.len()
     }
 
     fn add(&self, service: &Value) {
@@ -240,7 +246,8 @@ async fn a_file_is_planned_as_if_it_had_been_applied() {
         lab.cluster.run(&["plan", "-f", path.to_str().expect("a path")], &lab.url()).await
     };
     let same = plan(&written).await;
-    assert_eq!((same.code, same.out.contains("nothing to change")), (Some(0), true), "{same:?}");
+    assert_eq!(same.code, Some(0), "{same:?}");
+    assert_eq!(same.out, "Service shop/web: nothing to change\n\n1 Service: nothing to change.\n", "its UID is known");
     written["spec"]["ports"] = json!([{"name": "http", "port": 81, "targetPort": 8080}]);
     let moved = plan(&written).await;
     let _ = std::fs::remove_file(&path);
@@ -259,10 +266,18 @@ async fn what_keeps_a_plan_from_being_made_is_said_with_the_operation() {
         "{}",
         printed.err
     );
-    lab.order(r#"{"action":"DescribeLoadBalancers","times":9,"effect":{"refuse":{"code":"AccessDenied"}}}"#);
+    let mut other = service();
+    other["metadata"]["name"] = "api".into();
+    lab.add(&other);
+    lab.order(r#"{"action":"DescribeLoadBalancers","effect":{"refuse":{"code":"AccessDenied"}}}"#);
     let printed = lab.cluster.run(&["plan", "--all", "--aws-vpc-id", VPC], &lab.url()).await;
     assert_eq!(printed.code, Some(2), "{printed:?}");
-    assert!(printed.err.contains("Service shop/web: DescribeLoadBalancers: AccessDenied: "), "{}", printed.err);
+    assert!(printed.out.contains("problem: DescribeLoadBalancers: AccessDenied: "), "{}", printed.out);
+    assert!(
+        printed.out.contains("  + create load balancer k8s-shop-api-"),
+        "the other Service has its plan: {}",
+        printed.out
+    );
 }
 
 #[tokio::test]
@@ -273,6 +288,31 @@ async fn a_throttle_and_a_5xx_only_make_it_wait() {
     lab.order(r#"{"action":"DescribeListeners","effect":"unavailable"}"#);
     let printed = lab.cluster.run(&["plan", "--all"], &lab.url()).await;
     assert_eq!(printed.code, Some(0), "{printed:?}");
+}
+
+#[tokio::test]
+async fn status_that_is_watched_says_in_a_pipe_only_what_is_new() {
+    let lab = Lab::start("watch").await;
+    lab.build(&service()).await;
+    let mut watched = lab.cluster.spawn(&["status", "-w", "--interval", "1", "-o", "json"], &lab.url());
+    let mut lines = BufReader::new(watched.stdout.take().expect("piped")).lines();
+    let mut next = async || {
+        let line = tokio::time::timeout(Duration::from_mins(1), lines.next_line()).await.expect("in time");
+        serde_json::from_str::<Value>(&line.expect("readable").expect("a line")).expect("JSON")
+    };
+    let targets = |report: &Value| report["services"][0]["targetGroups"][0]["targets"].as_array().map(Vec::len);
+    assert_eq!(targets(&next().await), Some(0));
+    let binding = lab.cluster.objects.lock().expect("unpoisoned").bindings[0].clone();
+    let group = registrar_core::aws::Arn::new(binding["spec"]["targetGroupARN"].as_str().expect("an ARN"));
+    let target = Target { id: "127.10.11.21".to_owned(), port: 8080, availability_zone: None, quic_server_id: None };
+    // Some rounds with nothing new go by; the next line is of the target.
+    let rounds = lab.health_reads() + 2;
+    while lab.health_reads() < rounds {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    lab.call(&Call::RegisterTargets { group, targets: vec![target] }).await;
+    assert_eq!(targets(&next().await), Some(1));
+    watched.kill().await.expect("it runs");
 }
 
 #[tokio::test]

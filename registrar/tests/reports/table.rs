@@ -43,8 +43,10 @@ fn health(id: &str, state: HealthState, reason: Option<&str>) -> TargetHealth {
     }
 }
 
-/// A Service with four pods: one healthy, one on its way, one gone, one that was never registered.
+/// A Service with pods: one healthy, one on its way, one gone, one that was never registered, one that has ended.
 fn found() -> Found {
+    let mut ended = pod("web-0", "10.0.1.9", None);
+    ended["status"]["phase"] = "Succeeded".into();
     let service = json!({
         "metadata": {"namespace": "shop", "name": "web"},
         "status": {"loadBalancer": {"ingress": [{"hostname": HOSTNAME}]}},
@@ -95,6 +97,7 @@ fn found() -> Found {
             of(pod("web-1", "10.0.1.5", Some(("True", "2026-01-31T11:57:00Z")))),
             of(pod("web-2", "10.0.1.6", Some(("False", "2026-01-31T11:59:50Z")))),
             of(pod("web-3", "10.0.1.8", None)),
+            of(ended),
         ],
         nodes: Vec::new(),
         load_balancers: [("k8s-shop-web-862076a20e".to_owned(), Ok(Some(load_balancer)))].into(),
@@ -183,6 +186,25 @@ shop/web  k8s-shop-web-862076a20e-0123456789abcdef.elb.ap-northeast-2.amazonaws.
     ! TargetsPending: 1/2 targets are healthy
 ";
     assert_eq!(text(&found, Paint::PLAIN), expected);
+}
+
+#[test]
+fn what_the_registrar_says_of_a_service_is_shown_by_what_it_means() {
+    let service = |conditions: Value| {
+        let mut service = serde_json::to_value(&found().services[0]).expect("JSON");
+        service["status"]["conditions"] = conditions;
+        Found { services: vec![of(service)], bindings: Vec::new(), ..found() }
+    };
+    let condition = |kind: &str, status: &str, message: &str| json!({"type": kind, "status": status, "reason": "Why", "message": message, "lastTransitionTime": NOW});
+    let head = text(&service(json!([])), Paint::PLAIN);
+    let well = service(json!([condition("Active", "True", "all is well"), condition("Blocked", "False", "nothing")]));
+    assert_eq!((text(&well, Paint::PLAIN), Report::of(&well).has_trouble()), (head.clone(), false));
+    let busy =
+        service(json!([condition("Provisioning", "True", "create listener 80"), condition("Active", "False", "no")]));
+    assert_eq!(text(&busy, Paint::PLAIN), format!("{head}  ~ create listener 80\n"));
+    let blocked = service(json!([condition("Blocked", "True", "no subnet fits; tag one")]));
+    assert_eq!(text(&blocked, Paint::PLAIN), format!("{head}  ! Why: no subnet fits; tag one\n"));
+    assert!(Report::of(&busy).has_trouble() && Report::of(&blocked).has_trouble());
 }
 
 #[test]

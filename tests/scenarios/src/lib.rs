@@ -2,6 +2,8 @@
 //!
 //! The tests of this crate are outside the default run. `make scenarios` builds them, enters the lab and runs them.
 
+pub mod target_group;
+
 use std::{
     fmt::Debug,
     future::Future,

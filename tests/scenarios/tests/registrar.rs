@@ -1,8 +1,6 @@
 //! Bindings, served by the registrar as its manifests install it: real pods, the webhook's gates, the emulator's own health
 //! checks.
 
-mod target_group;
-
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::{Api, ResourceExt as _};
@@ -10,7 +8,7 @@ use nlb::targetgroupbinding::TargetGroupBinding;
 use scenarios::{Scenario, address, condition, eventually, is_ready};
 use serde_json::Value;
 
-use self::target_group::{Emulator, TargetGroup, called};
+use scenarios::target_group::{Emulator, TargetGroup, called};
 
 const GATE: &str = "target-health.elbv2.k8s.aws/web";
 

@@ -71,7 +71,7 @@ impl Settling {
             Fact::Target { to, .. } if *to == "healthy" || *to == "unhealthy" => self.disturbed(now),
             // What is merely said may be said later: nobody waits for it, so it is looked up at leisure.
             Fact::Wants { effect, .. }
-                if self.settled_at.is_some_and(|at| now >= at + DRIFT || !is_said(&effect.action))
+                if self.settled_at.is_some_and(|at| now >= at + DRIFT * 2 || !is_said(&effect.action))
                     && !effect.action.is_read() =>
             {
                 self.writes_since.push(format!("{:?} because {}", effect.action, effect.cause));
@@ -90,6 +90,7 @@ impl World {
     /// Looks whether everything is as it should be, once a second.
     pub(crate) fn settled(&mut self) {
         let now = self.now;
+        self.judge.hear_clock(now);
         self.after(Duration::from_secs(1), Happening::Settled);
         let Some(calm_at) = self.settling.calm_at else { return };
         if let Some(settled_at) = self.settling.settled_at {
@@ -108,10 +109,9 @@ impl World {
             self.settling.over |= now >= settled_at + self.scene.quiet;
             return;
         }
-        let grace = match self.settling.meddled {
-            Some(at) if at + DRIFT > self.settling.disturbed + GRACE => at + DRIFT,
-            _ => self.settling.disturbed + GRACE,
-        };
+        let (grace, drift) = (self.by_slowest_clock(GRACE), self.by_slowest_clock(DRIFT));
+        let grace =
+            (self.settling.disturbed + grace).max(self.settling.meddled.map_or(Duration::ZERO, |at| at + drift));
         let wrong = self.wrong();
         if now < grace {
             if now > calm_at + LONGEST {
@@ -123,6 +123,12 @@ impl World {
             None => self.settling.settled_at = Some(now),
             Some(wrong) => self.judge.complain("L1 settles", wrong),
         }
+    }
+
+    /// How long a time of the slowest registrar's clock is: what they promise, they promise by their own clocks.
+    fn by_slowest_clock(&self, time: Duration) -> Duration {
+        let slowest = self.scene.rates.iter().copied().min().unwrap_or(100).min(100);
+        time * 100 / slowest
     }
 
     /// Every watch breaks and lists anew, with time for mischief between the begin and the end of the list.

@@ -70,6 +70,8 @@ pub(crate) struct Weather {
     pub(crate) api_down: Duration,
     /// How far the API server of each registrar is behind storage.
     pub(crate) view_lag: [Duration; 2],
+    /// What the API server of each registrar shows whoever lists: the state of a time that is past, until another.
+    pub(crate) past: [Option<(Duration, Duration)>; 2],
     /// How far the endpoint slice controller is behind.
     pub(crate) slices_lag: Duration,
 }

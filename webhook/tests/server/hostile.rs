@@ -101,6 +101,35 @@ async fn bodies_are_taken_up_to_seven_mebibytes() {
 }
 
 #[tokio::test]
+async fn bodies_of_any_length_are_read_whole_with_and_without_saying_how_long_they_are() {
+    let server = Server::start("lengths").await;
+    // Around what one read brings, what is always taken, and what is kept elsewhere.
+    for size in [300, 8_000, 16_383, 16_385, 65_535, 65_536, 65_537, 100_000, 1_000_000] {
+        let mut body = client::REVIEW.to_owned();
+        body.insert_str(1, &" ".repeat(size - client::REVIEW.len()));
+        for chunked in [false, true] {
+            let mut stream = client::handshake(server.address, server.authority.roots()).await.unwrap();
+            let (length, body) = if chunked {
+                let chunks = body.as_bytes().chunks(7_000);
+                let framed = chunks.map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+                let framed = framed.collect::<Vec<_>>().concat();
+                ("Transfer-Encoding: chunked".to_owned(), [&framed[..], b"0\r\n\r\n"].concat())
+            } else {
+                (format!("Content-Length: {size}"), body.clone().into_bytes())
+            };
+            let head = format!("POST /mutate-v1-pod HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&body).await.unwrap();
+            let mut answer = Vec::new();
+            timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().ok();
+            let answer = String::from_utf8_lossy(&answer);
+            let fine = answer.starts_with("HTTP/1.1 200") && answer.ends_with("\"allowed\":true}}");
+            assert!(fine, "{size}, chunked: {chunked}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_without_a_length_is_cut_off_at_seven_mebibytes() {
     let server = Server::start("chunked").await;
     let mut stream = client::handshake(server.address, server.authority.roots()).await.unwrap();

@@ -11,9 +11,9 @@ use nlb::targetgroupbinding::{Networking, NetworkingPeer, NetworkingProtocol};
 use super::{
     Environment, Problem,
     network::{in_vpc, tagged},
-    observed::same_rule,
     plan::without,
     security_groups::network_of,
+    written::same_rule,
 };
 use crate::aws::{Call, Filter, Instance, Permission, SecurityGroup, Source};
 

@@ -25,6 +25,7 @@ mod security_groups;
 mod step;
 mod subnets;
 mod survey;
+mod written;
 
 use std::fmt;
 
@@ -35,7 +36,7 @@ pub use inputs::{Backend, Environment, Inputs, Intent, KnownBinding, Options, ba
 pub use managed::ManagedFields;
 pub use network::Network;
 pub use observed::{Observed, Tags, fold, is_answer};
-pub use plan::{Plan, plan};
+pub use plan::{Plan, plan, prepare};
 pub use step::{Change, Operation, Resource, Step, Verb, Wait};
 pub use subnets::role_tag;
 pub use survey::{hostname, next_reads};

@@ -139,7 +139,7 @@ impl Cluster {
                 self.restart(kind);
                 #[cfg(feature = "planted-bugs")]
                 if self.planted == Some(crate::planted::Bug::ClearOnRelist) {
-                    return self.clear(kind);
+                    return self.clear(kind, now);
                 }
                 Vec::new()
             }
@@ -190,10 +190,10 @@ impl Cluster {
     }
 
     #[cfg(feature = "planted-bugs")]
-    fn clear(&mut self, kind: Kind) -> Vec<Change> {
+    fn clear(&mut self, kind: Kind, now: Duration) -> Vec<Change> {
         let cleared: Vec<Record> = match kind {
-            Kind::Slice => self.slices.clear().into_iter().map(Record::Slice).collect(),
-            Kind::Pod => self.pods.clear().into_iter().map(Record::Pod).collect(),
+            Kind::Slice => self.slices.clear(now).into_iter().map(Record::Slice).collect(),
+            Kind::Pod => self.pods.clear(now).into_iter().map(Record::Pod).collect(),
             _ => Vec::new(),
         };
         cleared.iter().map(|record| self.removed(record, How::Deleted)).collect()
@@ -201,7 +201,8 @@ impl Cluster {
 
     fn apply(&mut self, record: Record, now: Duration) -> Option<Change> {
         #[cfg(feature = "planted-bugs")]
-        let any = self.planted == Some(crate::planted::Bug::AcceptOlderRevision);
+        let any =
+            matches!(self.planted, Some(crate::planted::Bug::AcceptOlderRevision | crate::planted::Bug::ClearOnRelist));
         #[cfg(not(feature = "planted-bugs"))]
         let any = false;
         let (kind, key) = (kind(&record), meta(&record).key.clone());

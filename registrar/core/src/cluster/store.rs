@@ -178,8 +178,12 @@ impl<R: Recorded> Store<R> {
 
     /// Forgets everything, for a defect that is planted.
     #[cfg(feature = "planted-bugs")]
-    pub fn clear(&mut self) -> Vec<R> {
-        std::mem::take(&mut self.entries).into_values().map(|entry| entry.record).collect()
+    pub fn clear(&mut self, now: Duration) -> Vec<R> {
+        let cleared: Vec<R> = std::mem::take(&mut self.entries).into_values().map(|entry| entry.record).collect();
+        for record in &cleared {
+            self.remember(record.meta().uid.clone(), now);
+        }
+        cleared
     }
 
     /// The list is complete: what was not in it is taken out, and given.

@@ -23,6 +23,11 @@ impl Failure {
         attempt >= if self.transient { 5 } else { 1 }
     }
 
+    /// Whether another failure is the same again.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.operation == other.operation && self.problem.reason == other.problem.reason
+    }
+
     pub(super) fn kubernetes(request: &Request, denial: &Denial) -> Self {
         let (operation, what) = match request {
             Request::ApplyBinding { binding, .. } => ("ApplyBinding", format!("writing binding {binding}")),
@@ -40,6 +45,11 @@ impl Failure {
         let transient = !matches!(denial, Denial::Forbidden(_) | Denial::Refused(_));
         Self { operation, problem: Problem::new("KubernetesRefused", format!("{what}: {denial}"), remedy), transient }
     }
+}
+
+/// Whether a problem may be over by itself in a moment, so that nothing has failed yet.
+pub(super) fn may_pass(problem: &Problem) -> bool {
+    matches!(problem.reason, "NoReply" | "NotSettled" | "InUse")
 }
 
 /// A fault of a call, with the object that it is about.
@@ -77,6 +87,7 @@ pub(super) fn explain(call: &Call, fault: &Fault) -> Failure {
     let transient = matches!(fault, Fault::Unknown(_))
         || code.ends_with("NotFound") && code != "CertificateNotFound"
         || matches!(code, "ResourceInUse" | "DependencyViolation" | "InvalidGroup.Duplicate" | "DuplicateListener");
+    let reason = if transient && reason == "AwsRefused" { "NotSettled" } else { reason };
     let message = format!("{} of {}: {fault}", call.operation(), object(call));
     Failure { operation: call.operation(), problem: Problem::new(reason, message, remedy), transient }
 }

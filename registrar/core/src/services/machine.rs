@@ -4,30 +4,30 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
 use nlb::{
-    service::{self, LoadBalancerSpec, Ownership, ownership},
+    service::{self, LoadBalancerSpec, Ownership, ownership, spec::GroupRef},
     tags::SERVICE_FINALIZER,
 };
 
 use super::{
-    Promise, View,
-    fault::{Failure, explain},
+    Promise,
+    fault::{Failure, may_pass},
     status::{Said, Status},
+    view::View,
 };
 use crate::{
-    aws::{Arn, Call, Fault, Reply},
+    aws::{Arn, Call, Fault},
     balancers::{
-        self, Desired, Inputs, Intent, KnownBinding, ManagedFields, Observed, Operation, Plan, Problem, Step, Wait,
+        self, Inputs, Intent, KnownBinding, ManagedFields, Observed, Operation, Plan, Problem, Step, Wait,
         managed::ANNOTATION,
     },
     cluster::{Key, ServiceRecord, Uid},
     effect::{Priority, Request},
-    event::{Answer, Denial, Outcome},
 };
 
 /// Building that makes no progress for this long keeps no gate closed.
 const STALLED: Duration = Duration::from_mins(5);
 /// Whatever is waited for, it is looked at again after this.
-const LONGEST: Duration = Duration::from_mins(1);
+pub(super) const LONGEST: Duration = Duration::from_mins(1);
 /// What was read is old after this, when the Service changes.
 const STALE: Duration = Duration::from_secs(30);
 /// New connections reach a target group no more when no listener has referred to it for this long.
@@ -47,24 +47,36 @@ pub(super) struct Act {
     pub(super) because: String,
 }
 
+/// What a Service asks for.
+#[derive(Debug)]
+struct Asked {
+    ours: bool,
+    /// For what it is refused.
+    denied: Option<Problem>,
+    spec: Arc<LoadBalancerSpec>,
+}
+
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Machine {
     uid: Uid,
-    observed: Observed,
+    asked: Option<(Arc<Service>, Arc<Asked>)>,
+    pub(super) observed: Observed,
     /// When the last complete look at AWS began.
-    read_at: Option<Duration>,
+    pub(super) read_at: Option<Duration>,
     remembered: ManagedFields,
     /// Nothing can be there yet: no finalizer, record or hostname was found on the Service when it was first seen.
     fresh: bool,
-    finalized: bool,
+    pub(super) finalized: bool,
     /// Since when groups have been out of use.
     settling: BTreeMap<Arn, Duration>,
-    sent: Option<Send>,
+    pub(super) sent: Option<Send>,
     pub(super) due_at: Duration,
-    attempt: u32,
-    failure: Option<Failure>,
-    progressed_at: Duration,
+    pub(super) attempt: u32,
+    /// AWS is not asked again before, unless the Service asks for something else.
+    pub(super) retry_at: Duration,
+    pub(super) failure: Option<Failure>,
+    pub(super) progressed_at: Duration,
     audit_at: Duration,
     auditing: bool,
     /// What was wanted when everything was last in place.
@@ -79,11 +91,11 @@ pub(super) struct Machine {
     pub(super) needs_shared: bool,
     /// Whether it may have it, or come to have it.
     pub(super) may_use_shared: bool,
-    polls: u32,
+    pub(super) polls: u32,
     /// Settings that AWS refused, and until when they are not tried again. They are in nobody's way but their own.
-    refused: Vec<(Call, Failure, Duration)>,
+    pub(super) refused: Vec<(Call, Failure, Duration)>,
     /// What the API server was told last, and until when its coming back by a watch is waited for.
-    told: Option<(Request, Duration)>,
+    pub(super) told: Option<(Request, Duration)>,
 }
 
 impl Machine {
@@ -96,6 +108,7 @@ impl Machine {
         });
         Self {
             uid: record.meta.uid.clone(),
+            asked: None,
             observed: Observed::default(),
             read_at: None,
             remembered: ManagedFields::default(),
@@ -105,6 +118,7 @@ impl Machine {
             sent: None,
             due_at: now,
             attempt: 0,
+            retry_at: Duration::ZERO,
             failure: None,
             progressed_at: now,
             audit_at: Duration::MAX,
@@ -131,13 +145,15 @@ impl Machine {
         if self.leaving {
             return None;
         }
-        Some(match self.status.wanted.as_ref().and_then(|said| said.blocked.as_ref()) {
+        let blocked = self.status.wanted.as_ref().and_then(|said| said.blocked.as_ref());
+        Some(match blocked {
             _ if self.built => Promise::Building,
-            Some(problem) => Promise::Failed(problem.to_string()),
-            None if now >= self.progressed_at + STALLED => {
-                Promise::Stalled("building the load balancer has made no progress for 5 minutes".to_owned())
+            Some(problem) if !may_pass(problem) => Promise::Failed(problem.to_string()),
+            _ if now >= self.progressed_at + STALLED => {
+                let why = blocked.map(|problem| format!(": {problem}")).unwrap_or_default();
+                Promise::Stalled(format!("building the load balancer has made no progress for 5 minutes{why}"))
             }
-            None => Promise::Building,
+            _ => Promise::Building,
         })
     }
 
@@ -166,20 +182,17 @@ impl Machine {
         Some(act)
     }
 
-    fn next(&mut self, record: &ServiceRecord, object: &Service, view: &mut View, now: Duration) -> Option<Act> {
-        let settings = Arc::clone(&view.environment.settings);
-        let ours = ownership::of(object, &settings) == Ownership::Ours;
+    fn next(&mut self, record: &ServiceRecord, object: &Arc<Service>, view: &mut View, now: Duration) -> Option<Act> {
+        let asked = self.asked_for(object, view);
+        let ours = asked.ours;
         let intent = if ours { Intent::Keep } else { Intent::Remove };
-        let reading = service::read(object, &settings);
         self.leaving = !ours;
         if !self.built {
-            let groups = reading.spec.target_groups.iter();
+            let groups = asked.spec.target_groups.iter();
             self.groups = groups.map(|group| Key::new(&record.meta.key.namespace, &group.name)).collect();
         }
         if intent == Intent::Keep {
-            if let Err(violations) = reading.accepted() {
-                let said: Vec<String> = violations.iter().map(ToString::to_string).collect();
-                let problem = Problem::new("Invalid", said.join("; "), "");
+            if let Some(problem) = asked.denied.clone() {
                 // Nothing is changed on the word of a Service that cannot be right.
                 self.needs_shared = false;
                 self.say_blocked(problem);
@@ -199,28 +212,30 @@ impl Machine {
             self.say_blocked(Problem::new("VpcUnknown", message, "set --aws-vpc-id"));
             return self.speak(record, object);
         }
-        let inputs = self.inputs(record, object, intent, reading.spec, view);
+        let inputs = self.inputs(record, object, intent, Arc::clone(&asked.spec), view);
         self.refresh(&inputs, view, now);
         if let Some(spoken) = self.failure_says().and_then(|()| self.speak(record, object)) {
             return Some(spoken);
         }
-        std::mem::swap(&mut self.observed.network, view.network);
-        let reads = balancers::next_reads(&inputs, &self.observed);
-        let planned = reads.is_empty().then(|| {
-            let desired = Desired::of(&inputs, &self.observed);
-            self.needs_shared = ours && desired.needs_shared_group();
-            self.may_use_shared = self.needs_shared || !ours;
-            let bindings = desired.bindings.iter();
-            self.groups = bindings.map(|binding| Key::new(&binding.namespace, &binding.name)).collect();
-            let plan = balancers::plan(&desired, &inputs, &self.observed);
-            (plan, balancers::hostname(&inputs, &self.observed))
-        });
-        std::mem::swap(&mut self.observed.network, view.network);
-        if let Some(read) = reads.into_iter().next() {
-            let priority = if self.auditing { Priority::Drift } else { Priority::LoadBalancers };
-            return act(Send::Aws(read, priority), "to know what is there");
+        if now < self.retry_at {
+            self.due_at = self.retry_at;
+            return None;
         }
-        let (plan, hostname) = planned?;
+        std::mem::swap(&mut self.observed.network, view.network);
+        let prepared = balancers::prepare(&inputs, &self.observed);
+        let hostname = prepared.as_ref().ok().and_then(|_| balancers::hostname(&inputs, &self.observed));
+        std::mem::swap(&mut self.observed.network, view.network);
+        let (desired, plan) = match prepared {
+            Ok(prepared) => prepared,
+            Err(reads) => {
+                let priority = if self.auditing { Priority::Drift } else { Priority::LoadBalancers };
+                return act(Send::Aws(reads.into_iter().next()?, priority), "to know what is there");
+            }
+        };
+        self.needs_shared = ours && desired.needs_shared_group();
+        self.may_use_shared = self.needs_shared || !ours;
+        let bindings = desired.bindings.iter();
+        self.groups = bindings.map(|binding| Key::new(&binding.namespace, &binding.name)).collect();
         if self.needs_shared && view.shared_group.is_none() {
             // It is being looked for, or made.
             if let Some(problem) = view.shared_problem.clone() {
@@ -263,6 +278,38 @@ impl Machine {
         step.ready.then(|| Act { send, because: step.to_string().replace('\n', ";") })
     }
 
+    /// What the Service asks for, read once for each of its states.
+    fn asked_for(&mut self, object: &Arc<Service>, view: &View) -> Arc<Asked> {
+        if let Some((of, asked)) = &self.asked
+            && Arc::ptr_eq(of, object)
+        {
+            return Arc::clone(asked);
+        }
+        let settings = &view.environment.settings;
+        let reading = service::read(object, settings);
+        let denied = reading.accepted().err().map(|violations| {
+            let said: Vec<String> = violations.iter().map(ToString::to_string).collect();
+            Problem::new("Invalid", said.join("; "), "")
+        });
+        let ours = ownership::of(object, settings) == Ownership::Ours;
+        let asked = Arc::new(Asked { ours, denied, spec: Arc::new(reading.spec) });
+        let before = self.asked.as_ref().map(|(_, asked)| (asked.ours, &asked.spec));
+        if before.is_some_and(|before| before != (asked.ours, &asked.spec)) {
+            self.retry_at = Duration::ZERO;
+        }
+        self.asked = Some((Arc::clone(object), Arc::clone(&asked)));
+        asked
+    }
+
+    /// Whether a listener of the Service forwards to another one.
+    pub(super) fn forwards_to(&self, service: &Key) -> bool {
+        let Some((_, asked)) = &self.asked else { return false };
+        let groups = asked.spec.listeners.iter().flat_map(|listener| &listener.default_actions.target_groups);
+        groups
+            .into_iter()
+            .any(|group| matches!(&group.group, GroupRef::Service { name, .. } if **name == *service.name))
+    }
+
     /// Looks anew at AWS where what is known is too old to act on.
     fn refresh(&mut self, inputs: &Inputs, view: &mut View, now: Duration) {
         let is_old = |at: Option<Duration>| at.is_none_or(|at| now >= at + STALE);
@@ -291,13 +338,13 @@ impl Machine {
         record: &ServiceRecord,
         object: &Service,
         intent: Intent,
-        spec: LoadBalancerSpec,
+        spec: Arc<LoadBalancerSpec>,
         view: &View,
     ) -> Inputs {
         let settings = &view.environment.settings;
         let key = &record.meta.key;
         let backends = balancers::backends(object, &spec, settings, |name| {
-            view.cluster.services.get(&Key::new(&key.namespace, name)).map(super::backend)
+            view.cluster.services.get(&Key::new(&key.namespace, name)).map(super::view::backend)
         });
         let bindings = view.bindings_of(key).map(|binding| KnownBinding {
             key: binding.meta.key.clone(),
@@ -311,7 +358,7 @@ impl Machine {
             service: key.clone(),
             uid: self.uid.clone(),
             intent,
-            spec: Arc::new(spec),
+            spec,
             fresh: self.fresh,
             hostname: super::status::hostname_of(object).map(str::to_owned),
             backend_group: view.shared_group.clone(),
@@ -414,14 +461,12 @@ impl Machine {
     /// Nothing is left to be done: what remains is to look again some time.
     fn rest(&mut self, inputs: &Inputs, plan: &Plan, view: &View, now: Duration) {
         self.failure = None;
-        if !plan.problems.is_empty() || !plan.waiting.is_empty() || !plan.steps.is_empty() {
-            // Somebody may mend it in AWS.
+        let hindered = !plan.problems.is_empty() || !plan.steps.is_empty() || inputs.intent == Intent::Remove;
+        if hindered {
+            // Somebody may mend it in AWS. What waits for a word on the Service is told by a watch.
             self.attempt += 1;
             self.due_at = now + Fault::backoff(self.attempt + 2);
             self.audit_at = self.due_at;
-            if inputs.intent == Intent::Keep && plan.problems.is_empty() {
-                self.settle(inputs, view, now);
-            }
             return;
         }
         self.attempt = 0;
@@ -463,98 +508,6 @@ impl Machine {
             self.audit_at = now + view.audit_period(&inputs.service);
         }
     }
-
-    /// Something that was sent has ended.
-    pub(super) fn ended(&mut self, outcome: Outcome, view: &mut View, now: Duration) {
-        let Some(sent) = self.sent.take() else { return };
-        self.due_at = now;
-        match (sent, outcome) {
-            (Send::Aws(call, _), Outcome::Aws(result)) => self.called(&call, &result, view, now),
-            (Send::Kubernetes(request), Outcome::Kubernetes(result)) => self.asked(&request, result, now),
-            _ => self.due_at = now + Duration::from_secs(1),
-        }
-    }
-
-    fn called(&mut self, call: &Call, result: &Result<Reply, Fault>, view: &mut View, now: Duration) {
-        std::mem::swap(&mut self.observed.network, view.network);
-        balancers::fold(&mut self.observed, call, result);
-        std::mem::swap(&mut self.observed.network, view.network);
-        match result {
-            Ok(_) => {
-                if !call.is_read() {
-                    self.progressed_at = now;
-                    self.polls = 0;
-                }
-                if !call.is_read() || self.failure.as_ref().is_some_and(|failure| failure.operation == call.operation())
-                {
-                    self.failure = None;
-                    self.attempt = 0;
-                }
-            }
-            Err(Fault::Throttled { .. } | Fault::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
-            Err(fault) if balancers::is_answer(call, fault) => {}
-            Err(fault) if is_setting(call) && fault.code().is_some() => {
-                self.refused.retain(|(refused, ..)| refused != call);
-                self.refused.push((call.clone(), explain(call, fault), now + LONGEST));
-                self.read_at = None;
-            }
-            Err(fault) => {
-                self.failure = Some(explain(call, fault));
-                self.due_at = now + Fault::backoff(self.attempt);
-                self.attempt += 1;
-                if !call.is_read() || fault.code().is_some() {
-                    self.read_at = None;
-                }
-            }
-        }
-    }
-
-    fn asked(&mut self, request: &Request, result: Result<Answer, Denial>, now: Duration) {
-        match result {
-            Ok(_) => {
-                self.progressed_at = now;
-                if let Request::SetServiceFinalizer { present, .. } = request {
-                    self.finalized = *present;
-                }
-                // What was written comes back by a watch; until then it is not written again.
-                self.told = Some((request.clone(), now + Duration::from_secs(2)));
-                self.status.written(request);
-            }
-            // It is gone, and another may have its name: a watch says so.
-            Err(Denial::NotFound | Denial::Replaced) => {
-                if matches!(request, Request::PatchServiceStatus { .. } | Request::Publish(_)) {
-                    self.status.written(request);
-                }
-                self.due_at = now + Duration::from_secs(2);
-            }
-            Err(Denial::Conflict | Denial::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
-            Err(denial) => {
-                self.due_at = now + Fault::backoff(self.attempt);
-                self.attempt += 1;
-                self.failure = Some(Failure::kubernetes(request, &denial));
-                if matches!(request, Request::Publish(_)) {
-                    self.status.written(request);
-                }
-            }
-        }
-    }
-}
-
-/// Whether a call sets something that nothing else depends on.
-fn is_setting(call: &Call) -> bool {
-    matches!(
-        call,
-        Call::ModifyLoadBalancerAttributes { .. }
-            | Call::ModifyTargetGroupAttributes { .. }
-            | Call::ModifyListenerAttributes { .. }
-            | Call::ModifyCapacityReservation { .. }
-            | Call::AddListenerCertificates { .. }
-            | Call::RemoveListenerCertificates { .. }
-            | Call::AddTags { .. }
-            | Call::RemoveTags { .. }
-            | Call::CreateEc2Tags { .. }
-            | Call::DeleteEc2Tags { .. }
-    )
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "what its callers return")]

@@ -16,8 +16,12 @@
 
 mod fault;
 mod machine;
+mod replies;
 mod shared;
 mod status;
+mod view;
+
+pub use self::status::{ACTIVE, BLOCKED, PROVISIONING};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,21 +29,21 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::{
-    api::core::v1::{self as core, Service},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use nlb::{
+    service::{Ownership, ownership},
+    targetgroupbinding::Networking,
 };
-use nlb::service::{Ownership, ownership};
 
 use self::{
     machine::{Act, Machine, Send, has_finalizer},
     shared::Shared,
+    view::View,
 };
 use crate::{
     Outbox,
     aws::Account,
-    balancers::{Environment, Network, Problem},
-    cluster::{BindingRecord, Change, Cluster, How, Key, Kind, ServiceRecord},
+    balancers::{Environment, Network},
+    cluster::{Change, Cluster, How, Key, Kind, ServiceRecord},
     effect::{Cause, EffectId},
     event::Outcome,
     outbox::Asker,
@@ -80,6 +84,7 @@ pub struct Services {
     /// Bindings by the Service whose model they are of, and back.
     bindings: BTreeMap<Key, BTreeSet<Key>>,
     stacks: BTreeMap<Key, Key>,
+    networking: BTreeMap<Key, Networking>,
     promises: BTreeMap<Key, Promise>,
 }
 
@@ -87,38 +92,6 @@ pub struct Services {
 enum Owner {
     Service(Key),
     Shared,
-}
-
-/// What a machine sees.
-struct View<'a> {
-    cluster: &'a Cluster,
-    environment: &'a Arc<Environment>,
-    network: &'a mut Network,
-    bindings: &'a BTreeMap<Key, BTreeSet<Key>>,
-    shared_group: Option<String>,
-    shared_problem: Option<Problem>,
-    services: usize,
-    now: Duration,
-}
-
-impl View<'_> {
-    /// Bindings of the stack of a Service.
-    fn bindings_of(&self, service: &Key) -> impl Iterator<Item = &BindingRecord> {
-        self.bindings.get(service).into_iter().flatten().filter_map(|key| self.cluster.bindings.get(key))
-    }
-
-    /// How long an unchanged Service is left alone. With many of them a look at each takes a share of what AWS allows.
-    fn audit_period(&self, service: &Key) -> Duration {
-        let each = Duration::from_secs(4 * self.services as u64);
-        let period = each.clamp(Duration::from_mins(5), Duration::from_mins(48));
-        // Those that began together do not look together.
-        let spread = service
-            .name
-            .bytes()
-            .chain(service.namespace.bytes())
-            .fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        period + period * (spread % 64) / 256
-    }
 }
 
 impl Services {
@@ -143,6 +116,7 @@ impl Services {
             network_at: Duration::ZERO,
             bindings: BTreeMap::new(),
             stacks: BTreeMap::new(),
+            networking: BTreeMap::new(),
             promises: BTreeMap::new(),
         }
     }
@@ -156,13 +130,16 @@ impl Services {
             Kind::Service => {
                 self.review(&change.key, cluster, now);
                 // Listeners may forward to it, and rules may name its ports.
-                let namespace = &change.key.namespace;
-                let neighbours: Vec<Key> =
-                    self.machines.keys().filter(|key| key.namespace == *namespace).cloned().collect();
-                for key in neighbours {
+                let from = Key::new(&change.key.namespace, "");
+                let neighbours =
+                    self.machines.range(from..).take_while(|(key, _)| key.namespace == change.key.namespace);
+                let forwarding = neighbours.filter(|(_, machine)| machine.forwards_to(&change.key));
+                for key in forwarding.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
                     self.schedule(&key, now);
                 }
-                self.shared_due = now;
+                if self.shared.names_ports_of(&change.key) {
+                    self.shared_due = now;
+                }
             }
             Kind::Binding => {
                 let stack = match change.how {
@@ -184,10 +161,25 @@ impl Services {
                 for stack in before.into_iter().chain(stack) {
                     self.schedule(&stack, now);
                 }
-                self.shared_due = now;
+                let binding = cluster.bindings.get(&change.key);
+                let networking = binding.and_then(|binding| binding.spec.networking.clone());
+                let known = match networking.clone() {
+                    Some(networking) => self.networking.insert(change.key.clone(), networking),
+                    None => self.networking.remove(&change.key),
+                };
+                if known != networking {
+                    self.shared_due = now;
+                }
             }
             Kind::Node => self.shared_due = now,
-            Kind::Slice | Kind::Pod | Kind::Namespace => {}
+            Kind::Slice => {
+                let service =
+                    cluster.slices.get(&change.key).map(|slice| Key::new(&change.key.namespace, &slice.service));
+                if service.is_some_and(|service| self.shared.names_ports_of(&service)) {
+                    self.shared_due = now;
+                }
+            }
+            Kind::Pod | Kind::Namespace => {}
         }
     }
 
@@ -215,6 +207,8 @@ impl Services {
 
     fn forget(&mut self, key: &Key) {
         if let Some(machine) = self.machines.remove(key) {
+            // What was kept for it may be kept for nobody now.
+            self.shared_due = Duration::ZERO;
             for group in &machine.groups {
                 self.promises.remove(group);
             }
@@ -394,31 +388,5 @@ fn queue(outbox: &mut Outbox, act: Act, object: Key) -> EffectId {
         Send::Kubernetes(request) => {
             outbox.kubernetes(Asker::Services, request, crate::effect::Priority::LoadBalancers, cause)
         }
-    }
-}
-
-/// A Service that a listener of another forwards to, as far as its target group depends on it.
-fn backend(record: &ServiceRecord) -> Service {
-    let port = |port: &crate::cluster::ServicePort| core::ServicePort {
-        name: (!port.name.is_empty()).then(|| port.name.clone()),
-        port: i32::from(port.port),
-        protocol: Some(port.protocol.clone()),
-        target_port: Some(port.target_port.clone()),
-        node_port: port.node_port.map(i32::from),
-        ..core::ServicePort::default()
-    };
-    Service {
-        metadata: ObjectMeta {
-            namespace: Some(record.meta.key.namespace.to_string()),
-            name: Some(record.meta.key.name.to_string()),
-            uid: Some(record.meta.uid.to_string()),
-            ..ObjectMeta::default()
-        },
-        spec: Some(core::ServiceSpec {
-            type_: Some(record.service_type.clone()),
-            ports: Some(record.ports.iter().map(port).collect()),
-            ..core::ServiceSpec::default()
-        }),
-        status: None,
     }
 }

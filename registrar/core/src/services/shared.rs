@@ -6,9 +6,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use nlb::targetgroupbinding::Networking;
 
 use super::{
-    View,
     fault::{Failure, explain},
     machine::{Act, Send},
+    view::View,
 };
 use crate::{
     aws::{Call, Fault, Instance, Reply, SecurityGroup},
@@ -16,7 +16,7 @@ use crate::{
         Problem,
         endpoint_rules::{self, Wanted},
     },
-    cluster::{BindingRecord, Cluster},
+    cluster::{BindingRecord, Cluster, Key},
     effect::Priority,
     event::Outcome,
 };
@@ -43,10 +43,13 @@ pub(super) struct Shared {
     asked: Vec<(Vec<String>, Vec<Instance>)>,
     /// Security groups of targets.
     endpoints: Option<Vec<SecurityGroup>>,
+    /// Services whose ports bindings name by their names.
+    named: BTreeSet<Key>,
     sent: Option<Call>,
     pub(super) due_at: Duration,
     audit_at: Duration,
     attempt: u32,
+    retry_at: Duration,
     failure: Option<Failure>,
     problem: Option<Problem>,
 }
@@ -59,6 +62,11 @@ impl Shared {
             Group::Found(id) => Some(id.clone()),
             Group::Unread | Group::Absent => None,
         }
+    }
+
+    /// Whether rules depend on what numbers the names of a Service's ports stand for.
+    pub(super) fn names_ports_of(&self, service: &Key) -> bool {
+        self.named.contains(service)
     }
 
     /// What is in the way of it.
@@ -79,6 +87,10 @@ impl Shared {
             self.due_at = self.audit_at;
             self.endpoints = None;
             self.asked.clear();
+        }
+        if now < self.retry_at {
+            self.due_at = self.retry_at;
+            return None;
         }
         let act = self.next(view, needed, used)?;
         if let Send::Aws(call, _) = &act.send {
@@ -141,6 +153,11 @@ impl Shared {
             let call = Call::DescribeSecurityGroups { ids: missing, filters: Vec::new() };
             return read(call, "to know the security groups of targets");
         }
+        let named = bindings
+            .iter()
+            .filter(|(_, networking)| names_ports(networking))
+            .map(|(binding, _)| Key::new(&binding.meta.key.namespace, &binding.spec.service_ref.name));
+        self.named = named.collect();
         let wanted = Wanted::of(
             bindings.iter().map(|(_, networking)| *networking),
             environment.options.exact_endpoint_rules,
@@ -181,7 +198,7 @@ impl Shared {
                 self.attempt = 0;
                 self.learn(&call, reply);
             }
-            Err(Fault::Throttled { .. } | Fault::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
+            Err(Fault::Throttled { .. } | Fault::NotSent(_)) => self.retry_at = now + Duration::from_secs(1),
             Err(fault) => self.failed(&call, &fault, now),
         }
     }
@@ -233,8 +250,10 @@ impl Shared {
             }
             _ => {}
         }
-        self.failure = Some(explain(call, fault));
-        self.due_at = now + Fault::backoff(self.attempt);
+        let failure = explain(call, fault);
+        let known = self.failure.take().filter(|known| known.is_like(&failure));
+        self.failure = Some(known.unwrap_or(failure));
+        self.retry_at = now + Fault::backoff(self.attempt);
         self.attempt += 1;
         if !call.is_read() {
             self.group = Group::Unread;
@@ -245,7 +264,7 @@ impl Shared {
 
 /// The numbers that the name of a container port stands for, as the slices of the Service have them.
 fn numbers(cluster: &Cluster, binding: &BindingRecord, name: &str) -> Vec<u16> {
-    let service = crate::cluster::Key::new(&binding.meta.key.namespace, &binding.spec.service_ref.name);
+    let service = Key::new(&binding.meta.key.namespace, &binding.spec.service_ref.name);
     let Some(port) = cluster.services.get(&service).and_then(|found| found.port(&binding.spec.service_ref.port)) else {
         return Vec::new();
     };
@@ -255,6 +274,11 @@ fn numbers(cluster: &Cluster, binding: &BindingRecord, name: &str) -> Vec<u16> {
     let ports = cluster.slices_of(&service).flat_map(|slice| &slice.ports);
     let numbers: BTreeSet<u16> = ports.filter(|(of, _, _)| **of == *port.name).map(|(_, number, _)| *number).collect();
     numbers.into_iter().collect()
+}
+
+fn names_ports(networking: &Networking) -> bool {
+    let ports = networking.ingress.iter().flatten().flat_map(|rule| &rule.ports);
+    ports.into_iter().any(|port| matches!(port.port, Some(IntOrString::String(_))))
 }
 
 fn names(networking: &Networking, id: &str) -> bool {

@@ -8,9 +8,12 @@ use crate::{
     effect::{About, Notice, Request, ServiceCondition},
 };
 
-const ACTIVE: &str = "Active";
-const PROVISIONING: &str = "Provisioning";
-const BLOCKED: &str = "Blocked";
+/// Condition: the load balancer is there, and as the Service asks.
+pub const ACTIVE: &str = "Active";
+/// Condition: it is being built or changed.
+pub const PROVISIONING: &str = "Provisioning";
+/// Condition: something is in the way.
+pub const BLOCKED: &str = "Blocked";
 
 /// How things are, to be said.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -20,7 +20,7 @@ use super::{
     looks::Looks,
     pods::LeftOut,
     retry::{Alarm, Retry},
-    spot::{Claim, Holder, Presence, Spot, SpotState, Wanted},
+    spot::{Presence, Spot, SpotState, Wanted},
     ungated::Ungated,
 };
 use crate::{
@@ -148,6 +148,9 @@ pub struct Backend {
     pub swept_at: Option<Duration>,
 }
 
+/// How long a Service or port may be absent before it is said.
+const UNSAID: Duration = Duration::from_secs(5);
+
 /// For how long a Service or port may be absent before its targets go.
 pub const ABSENCE: Duration = Duration::from_mins(1);
 
@@ -227,6 +230,8 @@ impl Binding {
             }
             self.fill(record, &facts, desk, &mut alarm);
         }
+        self.report_backend(record, desk, &mut alarm);
+        self.report_left_out(desk);
         self.report_ungated(record, desk, &mut alarm);
         self.write_status(record, desk, &mut alarm);
         self.spots.retain(|spot, state| self.wanted.contains_key(spot) || !state.is_forgettable(desk.now));
@@ -257,7 +262,8 @@ impl Binding {
             self.finalizer = Finalizer::default();
             return;
         }
-        if self.finalizer.acknowledged || self.finalizer.in_flight {
+        let allowed = self.authority.allows_registration(desk.settings, desk.now);
+        if self.finalizer.acknowledged || self.finalizer.in_flight || !allowed {
             return;
         }
         if !self.finalizer.retry.is_due(desk.now) {
@@ -269,6 +275,25 @@ impl Binding {
         let request = Request::SetBindingFinalizer { binding, uid, present: true };
         let because = "its targets have to be deregistered before it may go";
         desk.request(self.ask(What::Finalizer(true)), request, crate::effect::Priority::Register, because);
+    }
+
+    /// Says that the Service, or its port, is not there, once that has lasted.
+    fn report_backend(&mut self, record: &BindingRecord, desk: &mut Desk<'_>, alarm: &mut Alarm) {
+        let Some((since, what)) = self.backend.missing else {
+            self.said.remove("BackendNotFound");
+            return;
+        };
+        if desk.now.saturating_sub(since) < UNSAID {
+            alarm.at(since + UNSAID);
+            return;
+        }
+        let service = &record.spec.service_ref.name;
+        let message = if what == "port" {
+            format!("Service {service} does not have the port of spec.serviceRef; targets stay for a minute")
+        } else {
+            format!("there is no Service {service}; targets stay for a minute")
+        };
+        self.say(desk, true, "BackendNotFound", message);
     }
 
     /// Fills what is absent from the spec with what AWS says.
@@ -291,89 +316,6 @@ impl Binding {
         let request = Request::ResolveBinding { binding, uid, spec: Box::new(spec) };
         let because = "fields of the target group that its spec does not have are filled in";
         desk.request(self.ask(What::Resolve), request, crate::effect::Priority::Register, because);
-    }
-
-    /// Reads from the cluster what targets there should be, and gives each place its holder.
-    pub fn refresh(&mut self, record: &BindingRecord, desk: &Desk<'_>) {
-        let Some(facts) = self.facts().cloned() else { return };
-        if !std::mem::take(&mut self.stale) {
-            return;
-        }
-        self.read_endpoints(record, &facts, desk);
-        let stamp = desk.stamp();
-        for (spot, wanted) in &mut self.wanted {
-            wanted.contested |= is_contested(spot, wanted, desk);
-            // What is not known here was not listed when the group was last looked at.
-            let unlisted = || SpotState { looked: self.looks.last, ..SpotState::default() };
-            let state = self.spots.entry(spot.clone()).or_insert_with(unlisted);
-            state.leaving_since = None;
-            match &mut state.holder {
-                Some(holder) if holder.owner.uid == wanted.owner.uid => {
-                    holder.owner = wanted.owner.clone();
-                    if wanted.contested {
-                        holder.since = stamp;
-                        holder.claim = Claim::Takeover;
-                    }
-                }
-                _ => {
-                    let claim = match state.presence(desk.now) {
-                        _ if wanted.contested => Claim::Takeover,
-                        Presence::Absent if !state.in_flight => Claim::Fresh,
-                        _ => Claim::Undecided,
-                    };
-                    #[cfg(feature = "planted-bugs")]
-                    let claim = match desk.settings.planted {
-                        Some(crate::planted::Bug::NoTakeoverWait) => Claim::Fresh,
-                        Some(crate::planted::Bug::NoUid | crate::planted::Bug::TrustCachedHealthy) => Claim::Adopted,
-                        _ => claim,
-                    };
-                    state.rejected = None;
-                    let owner = wanted.owner.clone();
-                    state.holder = Some(Holder { owner, since: stamp, claim, registered: None, waiting_since: None });
-                }
-            }
-        }
-        for (spot, state) in &mut self.spots {
-            if !self.wanted.contains_key(spot) {
-                state.leaving_since.get_or_insert(desk.now);
-            }
-        }
-    }
-
-    fn read_endpoints(&mut self, record: &BindingRecord, facts: &Facts, desk: &Desk<'_>) {
-        let service_key = Key::new(&self.key.namespace, &record.spec.service_ref.name);
-        let service = desk.cluster.services.get(&service_key);
-        let port = service.and_then(|service| service.port(&record.spec.service_ref.port));
-        let (Some(service), Some(port)) = (service, port) else {
-            let what = if service.is_none() { "Service" } else { "port" };
-            let (since, _) = *self.backend.missing.get_or_insert((desk.now, what));
-            self.ungated.gateless.clear();
-            if desk.now.saturating_sub(since) >= ABSENCE {
-                self.wanted.clear();
-                self.terminating.clear();
-                self.left_out.clear();
-            } else {
-                // Absent for an instant is not absent: targets stay but for those whose pods go.
-                let gone = |wanted: &Wanted| is_leaving(wanted, desk);
-                let leaving = self.wanted.iter().filter(|(_, wanted)| gone(wanted));
-                self.terminating = leaving.map(|(spot, wanted)| (spot.clone(), wanted.owner.key.clone())).collect();
-                self.wanted.retain(|_, wanted| !gone(wanted));
-            }
-            return;
-        };
-        self.backend.missing = None;
-        if self.backend.service.as_ref() != Some(&service.meta.uid) {
-            if self.backend.service.is_some() {
-                self.backend.replaced_at = Some(desk.now);
-            }
-            self.backend.service = Some(service.meta.uid.clone());
-        }
-        let reading =
-            super::targets_of(record, facts, service, port, desk.settings, super::Source::Cache(desk.cluster));
-        self.wanted = reading.wanted;
-        self.terminating = reading.terminating;
-        self.left_out = reading.left_out;
-        self.ungated.gateless = reading.gateless;
     }
 
     /// The binding that has the group already. Several may only where all of them share it.
@@ -418,17 +360,3 @@ impl Binding {
         present.map(|(spot, _)| spot).collect()
     }
 }
-
-fn is_leaving(wanted: &Wanted, desk: &Desk<'_>) -> bool {
-    let Owner { key, uid, .. } = &wanted.owner;
-    desk.cluster.pods.is_gone(uid)
-        || desk.cluster.pods.get(key).is_some_and(|pod| pod.meta.uid == *uid && pod.is_leaving())
-}
-
-/// Whether another pod that may still answer has the address too.
-fn is_contested(spot: &Spot, wanted: &Wanted, desk: &Desk<'_>) -> bool {
-    let Ok(address) = spot.id.parse() else { return false };
-    desk.cluster.pods_at(address).any(|pod| !pod.finished && pod.meta.uid != wanted.owner.uid)
-}
-
-use super::spot::Owner;

@@ -186,6 +186,16 @@ impl Binding {
             || self.brake.spent(now) + leaving_healthy > (healthy / 4).max(1)
             || shaken;
         let many = many && !planted!(desk.settings, NoBrake);
+        // A Service that now selects other pods: those that live and serve stay until the others do.
+        let of_wanted = |test: &dyn Fn(&SpotState) -> bool| {
+            self.wanted.keys().filter_map(|spot| self.spots.get(spot)).filter(|state| test(state)).count()
+        };
+        let arrived = of_wanted(&|state| state.verdict.as_ref().is_some_and(|v| v.state == HealthState::Healthy));
+        let coming = of_wanted(&|state| {
+            state.presence(now) == Presence::Present
+                && state.verdict.as_ref().is_none_or(|verdict| verdict.state == HealthState::Initial)
+        });
+        let swapping = coming > 0 && arrived < leaving_healthy && self.full.is_none();
         for (spot, because, vanished) in doubted {
             let patience = match (facts.target_type, vanished, many) {
                 (TargetType::Instance, _, true) => NODES_AWAY,
@@ -194,6 +204,11 @@ impl Binding {
                 (TargetType::Ip, true, false) => AWAY,
             };
             let away = away(self.spots.get(&spot));
+            if swapping && vanished && away < desk.settings.swap_patience && is_healthy(&spot) {
+                alarm.at(now + Duration::from_secs(1));
+                self.brake.held += 1;
+                continue;
+            }
             if away < patience && !planted!(desk.settings, NoBrake) {
                 alarm.at(now + patience.saturating_sub(away));
                 self.brake.held += 1;
@@ -273,8 +288,8 @@ impl Binding {
         let service = desk.cluster.services.get(&service_key);
         let wanted = match service.and_then(|service| Some((service, service.port(&record.spec.service_ref.port)?))) {
             Some((service, port)) => {
-                let source = super::Source::Answer(slices, pods);
-                let reading = super::targets_of(record, facts, service, port, desk.settings, source);
+                let source = super::endpoints::Source::Answer(slices, pods);
+                let reading = super::endpoints::targets_of(record, facts, service, port, desk.settings, source);
                 reading.wanted.into_iter().map(|(spot, wanted)| (spot, wanted.owner.uid)).collect()
             }
             None => BTreeMap::new(),

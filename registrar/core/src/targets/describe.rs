@@ -89,10 +89,9 @@ impl Describing {
                 if !self.busy.insert((account.clone(), tags)) {
                     continue;
                 }
-                let urgent = keys
-                    .iter()
-                    .filter_map(|key| bindings.get(key))
-                    .any(|binding| binding.stirred || matches!(binding.resolution, Resolution::Ask));
+                let urgent = keys.iter().filter_map(|key| bindings.get(key)).any(|binding| {
+                    if tags { !binding.authority.is_known(desk.settings) } else { binding.group.is_none() }
+                });
                 let kind = if tags { Kind::Tags(account.clone()) } else { Kind::Groups(account.clone()) };
                 let priority = if urgent { Priority::Gates } else { Priority::Drift };
                 desk.turn(account, Bucket::Describe, priority, first, Turn { binding: first.clone(), kind });

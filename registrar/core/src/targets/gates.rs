@@ -98,7 +98,7 @@ impl Binding {
         let (mut open, mut closing, mut healthy) = (0, 0, 0);
         for (spot, wanted) in &self.wanted {
             let Some(state) = self.spots.get(spot) else { continue };
-            if state.fresh_verdict(facts.takeover).is_some_and(|verdict| verdict.state == HealthState::Healthy) {
+            if state.fresh_verdict(facts.takeover, true).is_some_and(|verdict| verdict.state == HealthState::Healthy) {
                 healthy += 1;
             }
             let Some(pod) = gated_pod(wanted, desk) else { continue };
@@ -187,7 +187,7 @@ impl Binding {
             Aim::Leave
         };
         if is_open && current.is_some_and(|condition| condition.reason == "GateTimeout") {
-            let healthy = state.fresh_verdict(facts.takeover).filter(|v| v.state == HealthState::Healthy);
+            let healthy = state.fresh_verdict(facts.takeover, false).filter(|v| v.state == HealthState::Healthy);
             return healthy.map_or(Aim::Leave, |_| Aim::Set(opened("", "")));
         }
         if wanted.contested {
@@ -198,7 +198,7 @@ impl Binding {
             return timed_out.unwrap_or_else(|| Aim::Set(closed("TargetRefused", rejected.because.clone())));
         }
         let lenient = planted!(desk.settings, UnavailableIsHealthy);
-        if let Some(verdict) = state.fresh_verdict(facts.takeover) {
+        if let Some(verdict) = state.fresh_verdict(facts.takeover, is_open) {
             let aim = by_verdict(verdict, is_open, record, lenient);
             return match (&aim, timed_out) {
                 (Aim::Set(condition), Some(release)) if condition.status != GateStatus::True => release,

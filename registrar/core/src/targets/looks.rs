@@ -40,6 +40,9 @@ const QUIET_SHARE: Duration = Duration::from_millis(400);
 /// The same for a group that is alone.
 const QUIET_LEAST: Duration = Duration::from_secs(10);
 
+/// How long it takes to repair what a look finds, a second look at the cluster included.
+const REPAIR: Duration = Duration::from_secs(20);
+
 /// For how long targets without a gate are looked at more often after they were registered.
 const WATCHED: Duration = Duration::from_mins(10);
 
@@ -65,13 +68,14 @@ fn settling_pace(since: Duration) -> Duration {
 
 impl Binding {
     /// When the group is to be looked at next, and how urgent that is.
-    fn next_look(&self, record: &BindingRecord, facts: &Facts, desk: &Desk<'_>) -> (Duration, Priority) {
+    fn next_look(&self, record: &BindingRecord, desk: &Desk<'_>) -> (Duration, Priority) {
         let now = desk.now;
         let Some(last) = self.looks.last else {
             let urgent = self.stirred || record.meta.deleting || self.waiting_gates(desk).next().is_some();
             return (now, if urgent { Priority::Gates } else { Priority::Drift });
         };
-        let period = desk.settings.audit_period;
+        // So that what is found is repaired within the period, too.
+        let period = desk.settings.audit_period.saturating_sub(REPAIR);
         let groups = u32::try_from(desk.cluster.bindings.len()).unwrap_or(u32::MAX);
         let gated = self.spots.values().any(|state| state.holder.as_ref().is_some_and(|holder| holder.owner.gated));
         let quiet = if gated { (QUIET_SHARE * groups).max(QUIET_LEAST).min(period) } else { period };
@@ -109,10 +113,6 @@ impl Binding {
         if self.fail_open.is_some() {
             soon(last.at + Duration::from_secs(2));
         }
-        if facts.takeover.is_none() && gated {
-            // Nothing can be credited before the health check is known.
-            soon(last.at + Duration::from_secs(2));
-        }
         next
     }
 
@@ -135,7 +135,7 @@ impl Binding {
         if self.looks.flight.is_some() {
             return;
         }
-        let (at, priority) = self.next_look(record, facts, desk);
+        let (at, priority) = self.next_look(record, desk);
         let at = at.max(self.looks.retry.at);
         if at > desk.now {
             alarm.at(at);

@@ -4,11 +4,13 @@
 //! moment that it asked for has come. What it wants of AWS it queues as a [`Turn`], which is decided only when the budget
 //! gives it: so what is sent is what is known then.
 
+mod answers;
 mod batches;
 mod binding;
 mod brake;
 mod describe;
 mod desk;
+mod endpoints;
 mod farewell;
 mod gates;
 mod group;
@@ -19,6 +21,7 @@ mod nodes;
 mod orphans;
 mod pods;
 mod registration;
+mod removal;
 mod retry;
 mod spot;
 mod status;
@@ -29,26 +32,21 @@ use std::{
     time::Duration,
 };
 
-use nlb::settings::TargetType;
-
 use self::{
+    answers::{aws, dispatch, kubernetes},
     binding::Binding,
     describe::Describing,
     desk::{Ask, Desk, What},
-    group::Facts,
     orphans::Orphans,
-    pods::Reading,
 };
 use crate::{
     Effect, Outbox, Settings,
-    aws::{Account, Fault, Reply},
-    cluster::{
-        BindingRecord, Change, Cluster, GateStatus, How, Key, Kind as ObjectKind, PodRecord, ServicePort,
-        ServiceRecord, SliceRecord,
-    },
+    aws::Account,
+    cluster::{Change, Cluster, GateStatus, How, Key, Kind as ObjectKind, PodRecord},
     effect::{EffectId, Priority},
-    event::{Answer, Denial, Outcome},
+    event::Outcome,
     services::Services,
+    settings::planted,
 };
 
 /// How long after a change a binding is worked on, so that what changes together is worked on together.
@@ -254,7 +252,7 @@ impl Targets {
         let mut desk = Desk { settings: &self.settings, cluster, outbox, asks: &mut self.asks, now };
         let alarm = binding.work(record, &mut desk);
         self.describing.note(key, binding, &self.settings);
-        if let Some(at) = alarm.0 {
+        if let Some(at) = alarm.0.filter(|_| !planted!(self.settings, EdgeTriggered)) {
             // An alarm that rings at once is about what is under way already.
             self.wake(key, at.max(now + Duration::from_millis(10)));
         }
@@ -361,113 +359,5 @@ impl Targets {
             }
         };
         self.bindings.iter().map(report).collect()
-    }
-}
-
-fn aws(outcome: Outcome) -> Result<Reply, Fault> {
-    match outcome {
-        Outcome::Aws(result) => result,
-        Outcome::Kubernetes(_) => Err(Fault::Unknown("an answer of the wrong kind".to_owned())),
-    }
-}
-
-fn kubernetes(outcome: Outcome) -> Result<Answer, Denial> {
-    match outcome {
-        Outcome::Kubernetes(result) => result,
-        Outcome::Aws(_) => Err(Denial::Unknown("an answer of the wrong kind".to_owned())),
-    }
-}
-
-/// Gives a binding what it has asked for.
-fn dispatch(binding: &mut Binding, record: Option<&BindingRecord>, what: What, outcome: Outcome, desk: &mut Desk<'_>) {
-    let wrong = || Fault::Unknown("an answer of the wrong kind".to_owned());
-    match what {
-        What::Look(asked) => {
-            let result = aws(outcome).and_then(|reply| match reply {
-                Reply::TargetHealth(healths) => Ok(healths),
-                _ => Err(wrong()),
-            });
-            binding.looked(asked, result, desk);
-        }
-        What::Register(sent) => binding.registered(&sent, aws(outcome).map(|_| ()), desk),
-        What::Deregister(sent) => binding.deregistered(&sent, aws(outcome).map(|_| ()), desk),
-        What::Endpoints => {
-            let answer = kubernetes(outcome);
-            let found = match &answer {
-                Ok(Answer::Endpoints { slices, pods }) => Some((slices.as_slice(), pods.as_slice())),
-                // A Service that is not there has no endpoints.
-                Err(Denial::NotFound) => Some(([].as_slice(), [].as_slice())),
-                _ => None,
-            };
-            if let Some(record) = record {
-                binding.looked_twice(record, found, desk);
-            }
-        }
-        What::Gate(uid, condition) => binding.gate_set(&uid, &condition, &kubernetes(outcome).map(|_| ()), desk),
-        What::Status => binding.status_written(&kubernetes(outcome).map(|_| ()), desk),
-        What::Resolve => {
-            binding.filling = false;
-            if kubernetes(outcome).is_err() {
-                binding.fill_retry.failed(desk.now);
-            }
-        }
-        What::Finalizer(true) => {
-            binding.finalizer.in_flight = false;
-            if kubernetes(outcome).is_ok() {
-                binding.finalizer.acknowledged = true;
-            } else {
-                binding.finalizer.retry.failed(desk.now);
-            }
-        }
-        What::Finalizer(false) => {
-            let result = kubernetes(outcome);
-            binding.let_gone(matches!(result, Ok(_) | Err(Denial::NotFound | Denial::Replaced)), desk);
-        }
-        What::Ledger => {
-            let result = kubernetes(outcome).map(|answer| match answer {
-                Answer::Ledger(targets) => targets,
-                _ => None,
-            });
-            binding.ledger_read(result, desk);
-        }
-        What::PutLedger(targets) => binding.ledger_written(targets, kubernetes(outcome).is_ok(), desk),
-        What::Groups(..) | What::Tags(_) | What::Orphan | What::Nothing => {}
-    }
-}
-
-/// Where endpoints are read from.
-enum Source<'a> {
-    /// The caches.
-    Cache(&'a Cluster),
-    /// An answer that no cache gave.
-    Answer(&'a [SliceRecord], &'a [PodRecord]),
-}
-
-/// Targets that there should be for a port of a Service.
-fn targets_of(
-    record: &BindingRecord,
-    facts: &Facts,
-    service: &ServiceRecord,
-    port: &ServicePort,
-    settings: &Settings,
-    source: Source<'_>,
-) -> Reading {
-    let question = pods::Question { binding: &record.meta.key, port, facts, settings };
-    match (facts.target_type, source) {
-        (TargetType::Ip, Source::Cache(cluster)) => {
-            pods::read(question, cluster.slices_of(&service.meta.key), |key| cluster.pods.get(key))
-        }
-        (TargetType::Ip, Source::Answer(slices, pods)) => {
-            let pods: BTreeMap<&Key, &PodRecord> = pods.iter().map(|pod| (&pod.meta.key, pod)).collect();
-            pods::read(question, slices.iter(), |key| pods.get(key).copied())
-        }
-        (TargetType::Instance, Source::Cache(cluster)) => nodes::read(
-            service,
-            port,
-            record.spec.node_selector.as_ref(),
-            service.local_traffic_only && settings.local_nodes_only,
-            cluster,
-        ),
-        (TargetType::Instance, Source::Answer(..)) => Reading::default(),
     }
 }

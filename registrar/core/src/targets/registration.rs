@@ -11,12 +11,12 @@ use super::{
     desk::{Desk, What},
     group::Facts,
     retry::Alarm,
-    spot::{Claim, Presence, Rejected, Spot, Stamp, Wrote, ZoneLearned},
+    spot::{Claim, Holder, Presence, Rejected, Spot, Wrote, ZoneLearned},
 };
 use crate::{
     Effect,
     aws::{Bucket, Call, Fault, Target},
-    cluster::{BindingRecord, Uid},
+    cluster::{BindingRecord, GateStatus, Uid},
     effect::{Cause, Priority},
     outbox::Asker,
     settings::planted,
@@ -34,10 +34,16 @@ impl Binding {
             let Some(state) = self.spots.get(spot).filter(|state| !state.in_flight) else { continue };
             let needed = match state.presence(now) {
                 Presence::Absent => true,
+                // A gate opens only after its pod's own registration was acknowledged. Repeating one changes nothing.
                 Presence::Present => state.holder.as_ref().is_some_and(|holder| {
+                    let claimed = match holder.claim {
+                        Claim::Undecided => false,
+                        Claim::Fresh | Claim::Takeover => true,
+                        Claim::Adopted => !self.is_gate_open(holder, desk),
+                    };
                     holder.owner.gated
                         && holder.registered.is_none()
-                        && matches!(holder.claim, Claim::Fresh | Claim::Takeover)
+                        && claimed
                         && !matches!(state.wrote, Wrote::RegisterLost(stamp) if state.looked.is_none_or(|look| look.effect <= stamp.effect))
                 }),
                 Presence::LookFirst | Presence::Unknown => false,
@@ -60,6 +66,12 @@ impl Binding {
             missing.retain(|spot| !over.contains(spot));
         }
         missing
+    }
+
+    fn is_gate_open(&self, holder: &Holder, desk: &Desk<'_>) -> bool {
+        let pod = desk.cluster.pods.get(&holder.owner.key).filter(|pod| pod.meta.uid == holder.owner.uid);
+        let gate = pod.and_then(|pod| self.effective_gate(pod));
+        gate.is_some_and(|condition| condition.status == GateStatus::True)
     }
 
     /// Those of the missing whose endpoints are known to be so at present. Watches that have been silent for long may be
@@ -281,105 +293,8 @@ impl Binding {
         news
     }
 
-    /// The turn to deregister has come.
-    pub fn take_deregister_turn(&mut self, record: &BindingRecord, desk: &mut Desk<'_>) -> Option<Effect> {
-        self.deregister.queued = false;
-        if self.deregister.flight.is_some() {
-            return None;
-        }
-        self.refresh(record, desk);
-        let facts = self.facts()?.clone();
-        let removable = self.removable(record, &facts, desk, &mut Alarm::default());
-        let needed: BTreeSet<Spot> = removable.keys().cloned().collect();
-        let batch = self.deregister.next(&needed);
-        if batch.is_empty() {
-            return None;
-        }
-        let mut reasons = batch.iter().filter_map(|spot| removable.get(spot)).map(|removal| removal.because.clone());
-        let first = reasons.next()?;
-        let others = reasons.count();
-        let because = if others == 0 { first } else { format!("{first}, and {others} more targets leave") };
-        for spot in &batch {
-            if let Some(state) = self.spots.get_mut(spot) {
-                state.in_flight = true;
-            }
-            if removable.get(spot).is_some_and(|removal| removal.braked) {
-                self.brake.spend(desk.now);
-            }
-        }
-        let target = |spot: &Spot| Target {
-            id: spot.id.to_string(),
-            port: spot.port,
-            availability_zone: None,
-            quic_server_id: None,
-        };
-        let targets = batch.iter().map(target).collect();
-        let call = Call::DeregisterTargets { group: facts.arn.clone(), targets };
-        let cause = Cause { object: self.key.clone(), because };
-        let effect =
-            desk.outbox.send(Asker::Targets, facts.account.clone(), call, Priority::Deregister, cause, desk.now);
-        self.deregister.flight = Some(effect.id);
-        self.deregister.sent_at = Some(desk.now);
-        desk.asks.insert(effect.id, self.ask(What::Deregister(batch)));
-        Some(effect)
-    }
-
-    /// A deregistration has ended.
-    pub fn deregistered(&mut self, sent: &[Spot], result: Result<(), Fault>, desk: &mut Desk<'_>) {
-        self.deregister.flight = None;
-        let stamp = desk.stamp();
-        let result = match result {
-            Err(Fault::Unknown(_)) if planted!(desk.settings, DropLostReply) => Ok(()),
-            other => other,
-        };
-        for spot in sent {
-            let Some(state) = self.spots.get_mut(spot) else { continue };
-            state.in_flight = false;
-            match &result {
-                Ok(()) => {
-                    state.wrote = Wrote::Removed(stamp);
-                    reset_holder(state, Claim::Fresh, stamp);
-                }
-                Err(Fault::Unknown(_)) => {
-                    state.wrote = Wrote::RemoveLost(stamp);
-                    reset_holder(state, Claim::Undecided, stamp);
-                }
-                Err(_) => {}
-            }
-        }
-        match result {
-            Ok(()) => {
-                self.deregister.taken();
-                self.drifted = None;
-                self.farewell.deregistered(stamp);
-            }
-            Err(Fault::Refused(refusal)) => {
-                let because = refusal.to_string();
-                self.deregister.problem = Some(because.clone());
-                match Refused::of(&refusal.code) {
-                    Refused::Missing => self.group_is_missing(desk, &Kind::Deregister),
-                    Refused::Target => {
-                        if let Some(alone) = self.deregister.refused(sent, desk.now) {
-                            self.deregister.retry.failed(desk.now);
-                            self.say(
-                                desk,
-                                true,
-                                "TargetRefused",
-                                format!("AWS does not deregister {alone}: {because}"),
-                            );
-                        }
-                    }
-                    Refused::Quota | Refused::Group => {
-                        self.deregister.retry.failed(desk.now);
-                        self.say(desk, true, "DeregistrationRefused", because);
-                    }
-                }
-            }
-            Err(fault) => self.write_faulted(&fault, desk, &Kind::Deregister),
-        }
-    }
-
-    fn write_faulted(&mut self, fault: &Fault, desk: &mut Desk<'_>, kind: &Kind) {
+    /// A write has failed in a way that says nothing of its targets.
+    pub fn write_faulted(&mut self, fault: &Fault, desk: &mut Desk<'_>, kind: &Kind) {
         if matches!(fault, Fault::Throttled { .. }) {
             self.throttled_at = Some(desk.now);
         }
@@ -404,14 +319,5 @@ impl Binding {
             let message = format!("AWS has no target group {arn}; it is looked for again every minute");
             self.say(desk, true, "TargetGroupNotFound", message);
         }
-    }
-}
-
-/// What was registered for the holder no longer is, or is not known to be.
-fn reset_holder(state: &mut super::spot::SpotState, claim: Claim, stamp: Stamp) {
-    if let Some(holder) = &mut state.holder {
-        holder.claim = claim;
-        holder.registered = None;
-        holder.since = stamp;
     }
 }

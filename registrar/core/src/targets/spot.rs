@@ -266,31 +266,33 @@ impl SpotState {
     /// What was last said of it, if the look was asked after its holder was registered and had it alone for long enough:
     /// only then is it a verdict on the holder.
     ///
-    /// `takeover` is how long checks take to turn a verdict; nothing if that is not known, which is for ever.
-    pub fn fresh_verdict(&self, takeover: Option<Duration>) -> Option<&Verdict> {
+    /// `takeover` is how long checks take to turn a verdict; nothing if that is not known, which is for ever. `is_open`:
+    /// whether the holder's gate is open, so that the verdict can only close it.
+    pub fn fresh_verdict(&self, takeover: Option<Duration>, is_open: bool) -> Option<&Verdict> {
         let holder = self.holder.as_ref()?;
         let looked = self.looked?;
         let verdict = self.verdict.as_ref()?;
         if looked.effect <= holder.since.effect {
             return None;
         }
-        match holder.claim {
-            Claim::Undecided => None,
-            Claim::Adopted => Some(verdict),
-            Claim::Fresh => (looked.effect > holder.registered?.effect).then_some(verdict),
-            Claim::Takeover => {
-                let registered = holder.registered?;
-                let from = holder.since.at.max(registered.at) + takeover?;
-                (looked.effect > registered.effect && looked.at >= from).then_some(verdict)
-            }
-        }
+        let since_registered = || holder.registered.is_some_and(|registered| looked.effect > registered.effect);
+        let counts = match holder.claim {
+            Claim::Undecided => false,
+            Claim::Adopted => is_open || since_registered(),
+            Claim::Fresh => since_registered(),
+            Claim::Takeover => since_registered() && takeover.is_some_and(|wait| looked.at >= holder.since.at + wait),
+        };
+        counts.then_some(verdict)
     }
 
-    /// Whether nothing is known that would be missed.
+    /// Whether nothing is known of a place that nobody wants that would be missed. What AWS says of it later is news.
     pub fn is_forgettable(&self, now: Duration) -> bool {
-        self.holder.is_none() && !self.in_flight && matches!(self.presence(now), Presence::Absent) && {
-            let settled = |stamp: Stamp| now.saturating_sub(stamp.at) >= SETTLING;
-            self.wrote.stamp().is_none_or(|stamp| settled(stamp) && self.looked_since_write())
-        }
+        let settled = |stamp: Stamp| now.saturating_sub(stamp.at) >= SETTLING;
+        !self.in_flight
+            && self.presence(now) == Presence::Absent
+            && self
+                .wrote
+                .stamp()
+                .is_none_or(|stamp| settled(stamp) || (self.looked_since_write() && self.verdict.is_none()))
     }
 }

@@ -39,7 +39,7 @@ impl Binding {
         for state in self.wanted.keys().filter_map(|spot| self.spots.get(spot)) {
             counts.registered += usize::from(state.presence(now) == Presence::Present);
             let verdict = match &state.holder {
-                Some(holder) if holder.owner.gated => state.fresh_verdict(takeover),
+                Some(holder) if holder.owner.gated => state.fresh_verdict(takeover, true),
                 _ => state.verdict.as_ref(),
             };
             counts.healthy += usize::from(verdict.is_some_and(|verdict| verdict.state == HealthState::Healthy));
@@ -66,7 +66,11 @@ impl Binding {
             }
             (false, Some((_, what))) => {
                 let service = &record.spec.service_ref.name;
-                ("Resolved", false, "BackendNotFound", format!("{what} of Service {service} is not there"))
+                let message = match what {
+                    "port" => format!("Service {service} does not have the port"),
+                    _ => format!("there is no Service {service}"),
+                };
+                ("Resolved", false, "BackendNotFound", message)
             }
             (false, None) => match self.authority.complaint(desk.settings) {
                 Some(complaint) => ("Resolved", true, "NotAuthorised", complaint),
@@ -123,8 +127,8 @@ impl Binding {
         if let Some((spot, rejected)) = rejected {
             return ("Registered", false, "TargetRefused", format!("{ratio}; {spot}: {}", rejected.because));
         }
-        let problem =
-            self.register.problem.as_ref().or(self.deregister.problem.as_ref()).or(self.looks.problem.as_ref());
+        let refused = self.register.problem.as_ref().filter(|_| counts.registered < counts.desired);
+        let problem = refused.or(self.deregister.problem.as_ref()).or(self.looks.problem.as_ref());
         if let Some(problem) = problem {
             return ("Registered", false, "AwsRefuses", format!("{ratio}; {problem}"));
         }

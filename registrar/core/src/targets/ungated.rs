@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nlb::{readiness_gate::ReadinessGate, settings::TargetType};
 
-use super::{binding::Binding, desk::Desk, retry::Alarm};
+use super::{binding::Binding, desk::Desk, pods::LeftOut, retry::Alarm};
 use crate::{
     cluster::{BindingRecord, Key, PodRecord, ServiceRecord, Uid},
     effect::About,
@@ -50,6 +50,43 @@ fn reason(pod: &PodRecord, binding: &BindingRecord, service: Option<&ServiceReco
 }
 
 impl Binding {
+    /// Says which endpoints can be no targets for a reason that somebody has to do something about.
+    pub fn report_left_out(&mut self, desk: &mut Desk<'_>) {
+        let kinds = [
+            (
+                LeftOut::HostNetwork,
+                "HostNetworkRefused",
+                "use their node's network: such an address is not the pod's alone",
+            ),
+            (LeftOut::NoServerId, "QuicServerIdMissing", "have no QUIC server id in any container"),
+        ];
+        for (kind, reason, what) in kinds {
+            let mut names = self.left_out.iter().filter(|(_, because)| **because == kind).map(|(pod, _)| &*pod.name);
+            let Some(first) = names.next() else {
+                self.said.remove(reason);
+                continue;
+            };
+            let others = names.count();
+            let pods = if others == 0 { first.to_owned() } else { format!("{first} and {others} more") };
+            if !self.said.contains_key(reason) {
+                self.say(desk, true, reason, format!("pods that {what} are not registered: {pods}"));
+            }
+        }
+        let mut ids: BTreeMap<&str, &Key> = BTreeMap::new();
+        let collision = self.wanted.values().find_map(|wanted| {
+            let id = wanted.quic_server_id.as_deref()?;
+            let other = ids.insert(id, &wanted.owner.key)?;
+            (*other != wanted.owner.key)
+                .then(|| format!("pods {} and {} have the QUIC server id {id}", other.name, wanted.owner.key.name))
+        });
+        match collision {
+            Some(message) => self.say(desk, true, "QuicServerIdCollision", format!("{message}; restart one of them")),
+            None => {
+                self.said.remove("QuicServerIdCollision");
+            }
+        }
+    }
+
     /// Counts them, and says it once of each.
     pub fn report_ungated(&mut self, record: &BindingRecord, desk: &mut Desk<'_>, alarm: &mut Alarm) {
         let _ = alarm;

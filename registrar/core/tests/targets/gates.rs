@@ -164,3 +164,41 @@ fn a_pod_without_the_gate_that_it_should_have_is_told_of_once() {
     let report = stage.state.report();
     assert_eq!(report.bindings[0].ungated, [("NotInjected", 1)]);
 }
+
+#[test]
+fn a_gate_opens_without_health_only_where_the_binding_asks_for_it() {
+    let cases: [(bool, Option<u32>, Option<&str>); 3] =
+        [(false, None, None), (true, None, Some("NotInUseAllowed")), (false, Some(60), Some("GateTimeout"))];
+    for (open_when_not_in_use, gate_timeout, opened) in cases {
+        let mut stage = Stage::new(&Settings::default());
+        stage.furnish();
+        stage.add_binding("web", super::stage::GROUP, |record| {
+            record.open_when_not_in_use = open_when_not_in_use;
+            record.gate_timeout = gate_timeout;
+        });
+        stage.list_all();
+        stage.lead();
+        stage.group().state.insert("10.0.0.1".to_owned(), (HealthState::Unused, Some("Target.NotInUse")));
+        stage.add_pod("a", "10.0.0.1");
+        stage.run(seconds(50));
+        assert_eq!(stage.is_open("a"), open_when_not_in_use);
+        stage.run(seconds(600));
+        assert_eq!(stage.is_open("a"), opened.is_some());
+        if let Some(reason) = opened {
+            assert_eq!(stage.gate("a").1, reason);
+        }
+    }
+}
+
+#[test]
+fn a_gate_that_waits_is_looked_at_less_often_as_time_goes_by() {
+    let mut stage = Stage::ready(&Settings::default());
+    stage.health_delay = seconds(1_000_000);
+    stage.add_pod("a", "10.0.0.1");
+    stage.run(seconds(7200));
+    let looks = stage.calls("DescribeTargetHealth");
+    let within = |from: u64, to: u64| looks.iter().filter(|(at, _)| *at >= seconds(from) && *at < seconds(to)).count();
+    assert!((20..=40).contains(&within(20, 80)), "{} in the first minute", within(20, 80));
+    let second_hour = within(3600, 7200);
+    assert!(second_hour <= 361, "{second_hour}: no more often than a group in which nobody waits");
+}

@@ -2,6 +2,7 @@
 
 use registrar_core::{
     Settings,
+    aws::HealthState,
     cluster::{Key, Kind},
     event::Watched,
 };
@@ -122,4 +123,91 @@ fn nothing_is_sent_before_every_cache_is_complete() {
         stage.run(seconds(10));
         assert!(stage.is_open("a"), "{missing:?}");
     }
+}
+
+#[test]
+fn pods_that_serve_stay_until_those_that_are_selected_instead_are_healthy() {
+    let mut stage = with_pods(2);
+    for address in ["10.0.1.0", "10.0.1.1"] {
+        let checking = (HealthState::Initial, Some("Elb.InitialHealthChecking"));
+        stage.group().state.insert(address.to_owned(), checking);
+    }
+    // The Service selects other pods now: the old ones live on and are no endpoints any more.
+    stage.slices_follow = false;
+    stage.add_pod("new-0", "10.0.1.0");
+    stage.add_pod("new-1", "10.0.1.1");
+    let mut slice = stage.slice();
+    slice.endpoints.retain(|endpoint| endpoint.pod.as_ref().is_some_and(|(name, _)| name.starts_with("new")));
+    stage.endpoints_shown = Some(slice.endpoints.clone());
+    stage.put_slice(slice);
+    stage.run(seconds(90));
+    assert_eq!(stage.registered().len(), 4, "the new ones are not healthy yet");
+    stage.group().state.clear();
+    stage.run(seconds(30));
+    assert_eq!(stage.registered(), ["10.0.1.0", "10.0.1.1"]);
+    assert!(stage.is_open("new-0"));
+}
+
+#[test]
+fn pods_on_their_nodes_network_are_refused_and_it_is_said() {
+    let mut stage = with_pods(1);
+    stage.add_pod_with("host", "192.168.0.1", |pod| pod.host_network = true);
+    stage.run(seconds(30));
+    assert_eq!(stage.registered(), ["10.0.0.0"]);
+    assert_eq!(stage.events("HostNetworkRefused").len(), 1);
+    assert_eq!(stage.gate("host").1, "HostNetwork");
+}
+
+#[test]
+fn every_proof_of_an_endpoint_is_asked_for() {
+    type Forge = fn(&mut registrar_core::cluster::SliceRecord);
+    type Change = fn(&mut registrar_core::cluster::PodRecord);
+    let forgeries: [(&str, Forge); 5] = [
+        ("by somebody else", |slice| slice.by_controller = false),
+        ("of no pod", |slice| slice.endpoints[0].pod = None),
+        ("of another life", |slice| {
+            slice.endpoints[0].pod = Some(("pod".into(), registrar_core::cluster::Uid("other".into())));
+        }),
+        ("of a pod that is not there", |slice| {
+            slice.endpoints[0].pod = Some(("ghost".into(), registrar_core::cluster::Uid("ghost".into())));
+        }),
+        ("of an address that is not the pod's", |slice| {
+            slice.endpoints[0].address = "169.254.169.254".parse().unwrap();
+        }),
+    ];
+    for (name, forge) in forgeries {
+        let mut stage = Stage::ready(&Settings::default());
+        stage.slices_follow = false;
+        stage.add_pod("pod", "10.0.0.1");
+        let mut slice = stage.slice();
+        slice.endpoints[0].ready = true;
+        forge(&mut slice);
+        stage.put_slice(slice);
+        stage.run(seconds(30));
+        assert!(stage.calls("RegisterTargets").is_empty(), "{name}");
+    }
+    let pods: [(&str, Change); 3] = [
+        ("finished", |pod| pod.finished = true),
+        ("on its node's network", |pod| pod.host_network = true),
+        ("held by a foreign gate", |pod| pod.held_by_foreign_gate = true),
+    ];
+    for (name, change) in pods {
+        let mut stage = Stage::ready(&Settings::default());
+        stage.add_pod_with("pod", "10.0.0.1", change);
+        stage.run(seconds(30));
+        assert!(stage.calls("RegisterTargets").is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_slice_that_calls_every_endpoint_terminating_removes_none_whose_pod_is_not() {
+    let mut stage = with_pods(4);
+    stage.slices_follow = false;
+    let mut slice = stage.slice();
+    for endpoint in &mut slice.endpoints {
+        (endpoint.ready, endpoint.terminating) = (false, true);
+    }
+    stage.put_slice(slice);
+    stage.run(seconds(60));
+    assert!(stage.deregistered().is_empty());
 }

@@ -4,4 +4,5 @@ mod faults;
 mod gates;
 mod kinds;
 mod leaving;
+mod properties;
 mod stage;

@@ -78,6 +78,8 @@ pub struct Stage {
     pub meddled_takes_place: bool,
     /// Whether slices follow pods by themselves.
     pub slices_follow: bool,
+    /// Endpoints as the cluster has them, if they do not follow from the pods.
+    pub endpoints_shown: Option<Vec<Endpoint>>,
     pending: VecDeque<Event>,
     led: bool,
 }
@@ -85,8 +87,10 @@ pub struct Stage {
 impl Stage {
     pub fn new(settings: &Settings) -> Self {
         let group = Group { target_type: "ip", ..Group::default() };
+        let mut settings = settings.clone();
+        settings.features.load_balancers = false;
         Self {
-            state: State::new(settings),
+            state: State::new(&settings),
             now: seconds(1),
             revision: 10,
             pods: BTreeMap::new(),
@@ -99,6 +103,7 @@ impl Stage {
             meddle: None,
             meddled_takes_place: false,
             slices_follow: true,
+            endpoints_shown: None,
             pending: VecDeque::new(),
             led: false,
         }
@@ -408,7 +413,10 @@ impl Stage {
             }
             Request::GetBinding { binding } => self.bindings.get(binding).map(|_| Answer::Done).ok_or(Denial::NotFound),
             Request::ListEndpoints { .. } => {
-                let slices = vec![self.slice()];
+                let mut slices = vec![self.slice()];
+                if let Some(shown) = &self.endpoints_shown {
+                    slices[0].endpoints.clone_from(shown);
+                }
                 Ok(Answer::Endpoints { slices, pods: self.pods.values().cloned().collect() })
             }
             Request::PatchGate { pod, uid, condition_type, condition, .. } => {

@@ -15,7 +15,7 @@ pub(crate) const NAMESPACE: &str = "sluice-system";
 /// Values that a cluster must give.
 pub(crate) const CLUSTER: &[&str] = &[
     "--set",
-    "clusterName=lab,region=ap-northeast-2",
+    "clusterName=lab,region=ap-northeast-2,vpcId=vpc-0a1b2c3d4e5f60718",
     "--set-string",
     "serviceAccount.annotations.eks\\.amazonaws\\.com/role-arn=arn:aws:iam::111122223333:role/sluice-registrar",
 ];

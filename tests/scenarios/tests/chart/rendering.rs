@@ -36,7 +36,7 @@ async fn the_same_values_are_rendered_to_the_same_bytes() -> Result<()> {
 async fn the_manifest_for_kubectl_is_fresh() -> Result<()> {
     let path = Path::new(CHART).join("../install.yaml");
     let found = fs::read_to_string(&path)?;
-    let values = "clusterName=YOUR-CLUSTER-NAME,namespace.create=true";
+    let values = "clusterName=YOUR-CLUSTER-NAME,vpcId=vpc-YOUR-VPC-ID,namespace.create=true";
     let expected = helm(&["template", "sluice", CHART, "--namespace", "sluice-system", "--set", values]).await?;
     let body = found.split_once("---\n").context("a head that says what it is")?.1;
     ensure!(expected.strip_prefix("---\n") == Some(body), "manifests/install.yaml is stale; run: make render");
@@ -46,7 +46,7 @@ async fn the_manifest_for_kubectl_is_fresh() -> Result<()> {
 #[tokio::test]
 async fn settings_without_values_are_the_defaults_of_the_model() -> Result<()> {
     let expected = ModelSettings { cluster_name: "plain".to_owned(), ..ModelSettings::default() };
-    let rendered = helm(&["template", "sluice", CHART, "--set", "clusterName=plain"]).await?;
+    let rendered = helm(&["template", "sluice", CHART, "--set", "clusterName=plain,vpcId=vpc-1"]).await?;
     let seen = settings(&rendered)?;
     ensure!(seen == expected, "{seen:?} instead of {expected:?}");
     Ok(())

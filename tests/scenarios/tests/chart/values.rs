@@ -14,7 +14,8 @@ async fn helm_finds_nothing_wrong_with_the_chart() -> Result<()> {
 #[tokio::test]
 async fn wrong_values_are_refused_with_what_is_wrong_and_where() -> Result<()> {
     // Values, and what the refusal must say.
-    let cases: [(&str, &[&str]); 21] = [
+    let cases: [(&str, &[&str]); 22] = [
+        ("clusterName: lab", &["vpcId is empty", "features.loadBalancers=false"]),
         ("{}", &["missing property 'clusterName'"]),
         ("clustername: lab", &["additional properties 'clustername' not allowed", "missing property 'clusterName'"]),
         ("clusterName: ''", &["at '/clusterName'"]),
@@ -45,21 +46,30 @@ async fn wrong_values_are_refused_with_what_is_wrong_and_where() -> Result<()> {
             "{clusterName: lab, networkPolicy: {controlPlaneCIDRs: [10.0.0.1]}}",
             &["at '/networkPolicy/controlPlaneCIDRs/0'"],
         ),
-        ("{clusterName: lab, enableCertManager: false}", &["webhookTLS.existingSecret is empty", "certs/local-ca"]),
-        ("{clusterName: lab, webhookTLS: {existingSecret: own}}", &["no effect while enableCertManager is true"]),
         (
-            "{clusterName: lab, defaultTags: {a: b}, externalManagedTags: [a]}",
+            "{clusterName: lab, vpcId: vpc-1, enableCertManager: false}",
+            &["webhookTLS.existingSecret is empty", "certs/local-ca"],
+        ),
+        (
+            "{clusterName: lab, vpcId: vpc-1, webhookTLS: {existingSecret: own}}",
+            &["no effect while enableCertManager is true"],
+        ),
+        (
+            "{clusterName: lab, vpcId: vpc-1, defaultTags: {a: b}, externalManagedTags: [a]}",
             &["defaultTags.a is in externalManagedTags too"],
         ),
         (
-            "{clusterName: lab, defaultTags: {elbv2.k8s.aws/cluster: other}}",
+            "{clusterName: lab, vpcId: vpc-1, defaultTags: {elbv2.k8s.aws/cluster: other}}",
             &["elbv2.k8s.aws/cluster", "remove it from defaultTags"],
         ),
         (
-            "{clusterName: lab, podDisruptionBudget: {minAvailable: 2}}",
+            "{clusterName: lab, vpcId: vpc-1, podDisruptionBudget: {minAvailable: 2}}",
             &["podDisruptionBudget.minAvailable 2 of replicaCount 2"],
         ),
-        ("{clusterName: lab, podDisruptionBudget: {maxUnavailable: 1}}", &["both minAvailable and maxUnavailable"]),
+        (
+            "{clusterName: lab, vpcId: vpc-1, podDisruptionBudget: {maxUnavailable: 1}}",
+            &["both minAvailable and maxUnavailable"],
+        ),
     ];
     let mut problems = Vec::new();
     for (values, says) in cases {

@@ -27,6 +27,8 @@ pub(super) struct Look {
     /// When the registrar had the answer.
     pub(super) answered_at: Option<Duration>,
     pub(super) states: BTreeMap<TargetKey, (HealthState, Option<String>)>,
+    /// Who had which address when it was asked for, as far as the registrar knew.
+    pub(super) owners: BTreeMap<String, BTreeSet<Uid>>,
     /// For each healthy target, whose answers made it so.
     pub(super) decided_by: BTreeMap<TargetKey, BTreeSet<Option<Uid>>>,
 }
@@ -46,6 +48,8 @@ struct Flight {
     sent_at: Option<Duration>,
     /// Owners of the addresses of a registration when it was wanted.
     owners: BTreeMap<TargetKey, BTreeSet<Uid>>,
+    /// Owners of all addresses when a look was sent.
+    all_owners: BTreeMap<String, BTreeSet<Uid>>,
 }
 
 /// What a fresh read of a Service's endpoints said.
@@ -71,7 +75,6 @@ pub(super) struct View {
     pub(super) leading: Option<Fence>,
     flights: BTreeMap<EffectId, Flight>,
     pub(super) looks: BTreeMap<String, Vec<Look>>,
-    pub(super) acknowledged: BTreeMap<TargetKey, Vec<Acknowledged>>,
     /// Fresh reads of pods: when, and the UID that was found.
     pub(super) read_pods: BTreeMap<Key, (Duration, Option<Uid>)>,
     pub(super) read_endpoints: BTreeMap<Key, Fresh>,
@@ -119,6 +122,8 @@ pub(super) struct Books {
     pub(super) tags: BTreeMap<String, Vec<(Duration, Allowed)>>,
     /// Targets that a registrar has registered, ever.
     pub(super) ours: BTreeSet<TargetKey>,
+    /// Registrations that were acknowledged to a registrar, since the target was last deregistered.
+    pub(super) acknowledged: BTreeMap<TargetKey, Vec<Acknowledged>>,
     /// When a target was last deregistered by a registrar.
     pub(super) deregistered_at: BTreeMap<TargetKey, Duration>,
     pub(super) counts: Counts,
@@ -161,6 +166,16 @@ impl View {
     pub(super) fn owners(&self, address: &str) -> BTreeSet<Uid> {
         let has = |pod: &&PodRecord| pod.addresses.iter().any(|a| a.to_string() == address);
         self.pods().filter(has).map(|pod| pod.meta.uid.clone()).collect()
+    }
+
+    fn all_owners(&self) -> BTreeMap<String, BTreeSet<Uid>> {
+        let mut all: BTreeMap<String, BTreeSet<Uid>> = BTreeMap::new();
+        for pod in self.pods().filter(|pod| !pod.finished) {
+            for address in &pod.addresses {
+                all.entry(address.to_string()).or_default().insert(pod.meta.uid.clone());
+            }
+        }
+        all
     }
 
     /// The last look at a group whose answer has arrived.
@@ -265,16 +280,15 @@ impl Books {
             leased_to: None,
             tags: BTreeMap::new(),
             ours: BTreeSet::new(),
+            acknowledged: BTreeMap::new(),
             deregistered_at: BTreeMap::new(),
             counts: Counts::default(),
         }
     }
 
-    /// Since when a pod was the only one with an address in storage, if it was at that time.
-    pub(super) fn sole_owner_since(&self, address: &str, uid: &Uid, at: Duration) -> Option<Duration> {
-        let history = self.owners.get(address)?;
-        let (since, owners) = history.iter().rev().find(|(since, _)| *since <= at)?;
-        (owners.len() == 1 && owners.contains(uid)).then_some(*since)
+    /// Since when a pod has had an address, by what is stored.
+    pub(super) fn owner_since(&self, address: &str, uid: &Uid) -> Option<Duration> {
+        self.owners.get(address)?.iter().find(|(_, owners)| owners.contains(uid)).map(|(since, _)| *since)
     }
 
     /// Who had an address last, or had it before it was given back.
@@ -409,7 +423,7 @@ impl Books {
                 for target in targets {
                     let key = key_of(group, target);
                     let owners = flight.owners.get(&key).cloned().unwrap_or_default();
-                    view.acknowledged.entry(key).or_default().push(Acknowledged { at: now, owners });
+                    self.acknowledged.entry(key).or_default().push(Acknowledged { at: now, owners });
                 }
             }
             (
@@ -419,6 +433,10 @@ impl Books {
                 Outcome::Aws(Err(fault)),
             ) if fault.is("TargetGroupNotFound") => {
                 view.not_found.entry(group.as_str().to_owned()).or_default().push(now);
+            }
+            // It may not have come about: nothing follows from it.
+            (Action::Kubernetes(Request::PatchGate { uid, condition_type, .. }), Outcome::Kubernetes(Err(_))) => {
+                view.wanted_gates.remove(&(uid.clone(), condition_type.clone()));
             }
             (Action::Kubernetes(Request::GetPod { pod }), Outcome::Kubernetes(answer)) => match answer {
                 Ok(Answer::Pod(found)) => {
@@ -464,14 +482,18 @@ impl Books {
             }
             _ => {}
         }
-        view.flights.insert(effect.id, Flight { effect: effect.clone(), sent_at: None, owners });
+        view.flights
+            .insert(effect.id, Flight { effect: effect.clone(), sent_at: None, owners, all_owners: BTreeMap::new() });
     }
 
     fn sent(&mut self, now: Duration, number: Number, effect: &Effect) {
         let rate = f64::from(self.rates[number]) / 100.0;
         let view = &mut self.views[number];
+        let is_look = matches!(&effect.action, Action::Aws { call: Call::DescribeTargetHealth { .. }, .. });
+        let all_owners = if is_look { view.all_owners() } else { BTreeMap::new() };
         if let Some(flight) = view.flights.get_mut(&effect.id) {
             flight.sent_at = Some(now);
+            flight.all_owners = all_owners;
         }
         if let Action::Aws { call, .. } = &effect.action {
             self.counts.calls += 1;
@@ -488,7 +510,9 @@ impl Books {
         match (call, reply) {
             (Call::DescribeTargetHealth { group }, Reply::TargetHealth(states)) => {
                 let view = &mut self.views[number];
-                let Some(sent_at) = view.flights.get(&effect.id).and_then(|flight| flight.sent_at) else { return };
+                let Some(flight) = view.flights.get_mut(&effect.id) else { return };
+                let Some(sent_at) = flight.sent_at else { return };
+                let owners = std::mem::take(&mut flight.all_owners);
                 let states: BTreeMap<TargetKey, _> = states
                     .iter()
                     .map(|state| (key_of(group, &state.target), (state.state.clone(), state.reason.clone())))
@@ -496,7 +520,7 @@ impl Books {
                 let healthy = states.iter().filter(|(_, (state, _))| *state == HealthState::Healthy);
                 let decided_by =
                     healthy.filter_map(|(key, _)| Some((key.clone(), self.decided_by.get(key)?.clone()))).collect();
-                let look = Look { id: effect.id, sent_at, answered_at: None, states, decided_by };
+                let look = Look { id: effect.id, sent_at, answered_at: None, states, owners, decided_by };
                 view.looks.entry(group.as_str().to_owned()).or_default().push(look);
             }
             (Call::RegisterTargets { group, targets }, _) => {
@@ -510,6 +534,7 @@ impl Books {
                 for target in targets {
                     let key = key_of(group, target);
                     *self.counts.deregistered.entry(self.latest_owner(&key.address)).or_default() += 1;
+                    self.acknowledged.remove(&key);
                     self.deregistered_at.insert(key, now);
                 }
             }

@@ -73,8 +73,8 @@ impl Patch<'_> {
     }
 }
 
-/// S1: open on health only after a look, asked for after this pod's own registration was acknowledged and after it became
-/// the sole owner of its address, has said healthy, by checks that this pod has answered. Where the target was healthy
+/// S1: open on health only after a look, asked for after this pod's own registration was acknowledged and while it was the
+/// sole owner of its address as far as the registrar knew, has said healthy, by checks that this pod has answered. Where the target was healthy
 /// before it became this pod's, it must have been this pod's for as long as it takes to notice a change.
 pub(super) fn fresh_verdict(books: &Books, _: Duration, fact: &Fact<'_>) -> Option<String> {
     let patch = patch(books, fact).filter(|p| p.opens() && !p.without_health())?;
@@ -99,13 +99,18 @@ fn unfit(books: &Books, patch: &Patch<'_>, key: &TargetKey, look: &Look) -> Opti
     if look.states.get(key).is_none_or(|(state, _)| *state != HealthState::Healthy) {
         return Some(format!("the look of {sent:?} says {:?}", look.states.get(key)));
     }
-    let acknowledged = patch.view.acknowledged.get(key).into_iter().flatten();
+    // Acknowledged to whomever: an open gate of this pod tells the next leader of it.
+    let acknowledged = books.acknowledged.get(key).into_iter().flatten();
     if !acknowledged.clone().any(|a| a.owners.contains(patch.uid) && a.at <= sent) {
         let known: Vec<_> = acknowledged.map(|a| (a.at, &a.owners)).collect();
         return Some(format!("no registration for it was acknowledged before the look of {sent:?}, but {known:?}"));
     }
-    let Some(since) = books.sole_owner_since(&key.address, patch.uid, sent) else {
-        return Some(format!("it was not the only owner of {} at {sent:?}", key.address));
+    let owners = look.owners.get(&key.address);
+    if owners.is_none_or(|owners| owners.len() != 1 || !owners.contains(patch.uid)) {
+        return Some(format!("it knew of {owners:?} as owners of {} at {sent:?}", key.address));
+    }
+    let Some(since) = books.owner_since(&key.address, patch.uid) else {
+        return Some(format!("it never had {}", key.address));
     };
     let own = Some(patch.uid.clone());
     let decided = look.decided_by.get(key);

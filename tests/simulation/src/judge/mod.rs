@@ -69,6 +69,11 @@ impl Judge {
         self.books.write(now, fact);
     }
 
+    /// Sets the time of complaints that follow from no fact.
+    pub(crate) fn hear_clock(&mut self, now: Duration) {
+        self.now = now;
+    }
+
     pub(crate) fn complain(&mut self, rule: &'static str, what: String) {
         self.complaints.push(Complaint { at: self.now, rule, what });
     }

@@ -145,12 +145,14 @@ pub(super) fn brake(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<Str
         return None;
     }
     let is_proven =
-        |key: &TargetKey| bindings.iter().any(|binding| proven_gone(view, &binding.meta.key.namespace, key));
-    let unproven: BTreeSet<TargetKey> = passing.iter().filter(|key| !is_proven(key)).cloned().collect();
+        |key: &TargetKey| bindings.iter().any(|binding| proven_gone(books, view, &binding.meta.key.namespace, key));
+    let look = view.last_look(&group)?;
+    let registered = |key: &TargetKey| look.states.get(key).is_some_and(|(state, _)| *state != HealthState::Draining);
+    let unproven: BTreeSet<TargetKey> =
+        passing.iter().filter(|key| registered(key) && !is_proven(key)).cloned().collect();
     if unproven.is_empty() || bindings.iter().any(|binding| agrees(view, now, binding, &unproven)) {
         return None;
     }
-    let look = view.last_look(&group)?;
     let healthy = look.states.values().filter(|(state, _)| *state == HealthState::Healthy).count();
     let left =
         look.states.iter().filter(|(key, (state, _))| *state != HealthState::Draining && !passing.contains(*key));
@@ -167,7 +169,7 @@ pub(super) fn brake(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<Str
 
 /// Whether the pods that a target was registered for are terminating or gone. Where that is not known, whether no pod of
 /// the namespace that is known to live has the address, and whoever had it last is terminating or gone.
-fn proven_gone(view: &View, namespace: &str, key: &TargetKey) -> bool {
+fn proven_gone(books: &Books, view: &View, namespace: &str, key: &TargetKey) -> bool {
     let in_namespace = |pod: &&PodRecord| *pod.meta.key.namespace == *namespace;
     // The slice controller sets this from the pod's deletion.
     let slices = view.slices().filter(|slice| *slice.meta.key.namespace == *namespace);
@@ -177,7 +179,7 @@ fn proven_gone(view: &View, namespace: &str, key: &TargetKey) -> bool {
     }
     let leaves = |pod: &PodRecord| pod.meta.deleting || pod.finished;
     let is_gone = |uid: &Uid| view.gone.contains(uid) || view.pods().any(|pod| pod.meta.uid == *uid && leaves(pod));
-    let registered_for = view.acknowledged.get(key).and_then(|all| all.last()).map(|last| &last.owners);
+    let registered_for = books.acknowledged.get(key).and_then(|all| all.last()).map(|last| &last.owners);
     if registered_for.is_some_and(|owners| !owners.is_empty() && owners.iter().all(is_gone)) {
         return true;
     }

@@ -100,7 +100,11 @@ impl World {
         let all = self.etcd.log(kind).len();
         let behind =
             if self.scene.stale_lists && self.choices.chance(500) { self.choices.below(8) as usize } else { 0 };
-        let changes = all.saturating_sub(behind);
+        let past = self.weather.past[number % 2].filter(|(_, until)| *until > self.now);
+        let changes = match past {
+            Some((as_of, _)) => self.etcd.log(kind).iter().take_while(|change| change.at <= as_of).count(),
+            None => all.saturating_sub(behind),
+        };
         let items = self.etcd.snapshot(kind, changes);
         self.bring(number, kind, Brought::Restarted);
         if self.choices.chance(300) {
@@ -113,8 +117,14 @@ impl World {
             self.bring(number, kind, Brought::Item(Box::new(item)));
         }
         self.bring(number, kind, Brought::Listed(changes));
+        // A server that is behind stays so for a while.
+        let catches_up = if behind > 0 { self.choices.millis(0, 5000) } else { Duration::ZERO };
         if let Some(watch) = self.replicas[number].watches.get_mut(&kind) {
             watch.sent = changes;
+            watch.last += catches_up;
+            if let Some((_, until)) = past {
+                watch.last = watch.last.max(until);
+            }
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Stall(Number, Kind, Duration),
     /// A watch breaks for a while; with a new list after it or not.
     Disconnect(Number, Kind, bool, Duration),
+    /// A registrar is connected to an API server that is so far behind storage, for so long: it lists everything anew.
+    TimeTravel(Number, Duration, Duration),
     /// No API server answers for a while, and all watches break.
     ApiDown(Duration),
     /// The API server of a registrar is behind storage.
@@ -65,6 +67,13 @@ impl World {
             }
             Fault::Stall(number, kind, time) => self.stall(number, kind, time),
             Fault::Disconnect(number, kind, relist, time) => self.disconnect(number, kind, relist, time),
+            Fault::TimeTravel(number, back, time) => {
+                self.weather.past[number % 2] = Some((now.saturating_sub(back), now + time));
+                for kind in crate::cluster::etcd::KINDS {
+                    let down = self.choices.millis(1, 100);
+                    self.disconnect(number, kind, true, down);
+                }
+            }
             Fault::ApiDown(time) => {
                 self.weather.api_down = self.weather.api_down.max(now + time);
                 for number in 0..self.replicas.len() {
@@ -113,6 +122,7 @@ impl World {
         self.trace.say(self.now, || "calm".to_owned());
         self.weather.storms.clear();
         self.weather.view_lag = [Duration::ZERO; 2];
+        self.weather.past = [None; 2];
         self.weather.slices_lag = Duration::ZERO;
         self.weather.api_down = self.weather.api_down.min(self.now);
         self.crashes.next.clear();

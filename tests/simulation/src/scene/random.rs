@@ -58,6 +58,7 @@ impl Scene {
             let step = scene.random_step(choices);
             scene.steps.push((at, step));
         }
+        scene.theme(choices, time);
         for _ in 0..choices.below(7) {
             let mut at = choices.between(Duration::from_secs(1), BEGIN + time);
             if choices.chance(600) {
@@ -69,6 +70,46 @@ impl Scene {
             scene.faults.push((at, fault));
         }
         scene.finish(choices, BEGIN + time)
+    }
+
+    /// Something that is done, and what of all things goes wrong with it.
+    fn theme(&mut self, choices: &mut Choices, time: Duration) {
+        let at = BEGIN + choices.between(Duration::ZERO, time);
+        let workload = choices.below(u32::try_from(self.workloads.len()).unwrap_or(1)) as usize;
+        let binding = choices.below(u32::try_from(self.bindings.len()).unwrap_or(1)) as usize;
+        let lasts = Duration::from_secs(u64::from(1 + choices.below(12)));
+        let lossy = choices.of(&[Fate::RequestLost, Fate::ReplyLost, Fate::FailedBefore, Fate::FailedAfter]);
+        let aws = |operation, fate, lasts| Fault::Storm(Way::Aws(Some(operation)), fate, 1000, lasts);
+        let (step, fault) = match choices.below(10) {
+            1 => (Step::Scale(workload, choices.below(2) as usize), aws("DeregisterTargets", lossy, lasts)),
+            2 => (Step::Scale(workload, 3), aws("RegisterTargets", lossy, lasts)),
+            3 => {
+                let operation = choices.of(&["DescribeTargetHealth", "DeregisterTargets"]);
+                let code = choices.of(&["ValidationError", "AccessDenied"]);
+                (Step::Binding(binding, false), aws(operation, Fate::Refused(code), lasts))
+            }
+            4 => {
+                let operation = choices.of(&["RegisterTargets", "DescribeTargetHealth", "DeregisterTargets"]);
+                (Step::Rollout(workload), aws(operation, Fate::Throttled, lasts * 6))
+            }
+            5 => {
+                let (number, back) = (choices.below(2) as usize, choices.millis(500, 8000));
+                let travel = Fault::TimeTravel(number, back, lasts / 2);
+                let step = choices.of(&[Step::Rollout(workload), Step::DeleteAll(workload), Step::Scale(workload, 3)]);
+                // It must have got somewhere first.
+                self.faults.push((at + choices.millis(500, 15_000), travel));
+                (step, Fault::Disconnect(number, Kind::Pod, true, Duration::ZERO))
+            }
+            6 => {
+                self.workloads[workload].drain = Duration::ZERO;
+                (Step::DeleteAll(workload), Fault::Stall(choices.below(2) as usize, choices.of(&KINDS), lasts))
+            }
+            7 => (Step::AllAnswer(workload, false), Fault::Crash(choices.below(2) as usize, choices.of(&Moment::ALL))),
+            _ => return,
+        };
+        let before = choices.between(Duration::ZERO, lasts / 2);
+        self.faults.push((at.saturating_sub(before), fault));
+        self.steps.push((at, step));
     }
 
     /// What was taken away comes back, so that there is something to settle to; mostly.
@@ -120,7 +161,8 @@ impl Scene {
             5 => Fault::Terminate(number),
             6..8 => Fault::Pause(number, time * 3),
             8..10 => Fault::Stall(number, kind, time),
-            10..12 => Fault::Disconnect(number, kind, choices.chance(700), time / 4),
+            10 => Fault::Disconnect(number, kind, choices.chance(700), time / 4),
+            11 => Fault::TimeTravel(number, time, choices.millis(200, 6000)),
             12 => Fault::Disconnect(number, choices.of(&[Kind::Pod, Kind::Slice]), true, time / 8),
             13 => Fault::ApiDown(time),
             14 => Fault::Behind(number, time / 4),

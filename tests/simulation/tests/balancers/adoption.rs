@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nlb::targetgroupbinding::TargetGroupBindingSpec;
+use nlb::targetgroupbinding::{TargetGroupBinding, TargetGroupBindingSpec};
 use registrar_core::{
     aws::{
         Arn, Call, CreateListener, CreateLoadBalancer, CreateTargetGroup, Forward, HealthCheck, Permission, Reply,
@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::{
     bench::{Bench, VPC},
     life::STORY,
+    stage::Stage,
 };
 
 const LOAD_BALANCER: &str = "k8s-default-echoserv-faf7007ace";
@@ -101,6 +102,54 @@ pub(crate) fn as_the_peer_leaves_it(bench: &mut Bench) {
     bench.call(&listener).unwrap();
     bench.hostname = Some(load_balancers[0].dns_name.clone());
     bind(bench, &group, &shared);
+}
+
+/// The shared group with its tags, and the rule by which nodes let it in.
+fn shared_as_the_peer_leaves_it(bench: &mut Bench) {
+    let shared = bench.shared.clone().unwrap();
+    let tags = [("elbv2.k8s.aws/cluster", "lab"), ("elbv2.k8s.aws/resource", "backend-sg")];
+    let tags = tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    bench.call(&Call::CreateEc2Tags { resource: shared.clone(), tags }).unwrap();
+    let rule = Permission {
+        ip_protocol: "tcp".to_owned(),
+        from_port: Some(8080),
+        to_port: Some(8080),
+        source: Source::Group(shared),
+        description: Some("elbv2.k8s.aws/targetGroupBinding=shared".to_owned()),
+    };
+    let group_id = "sg-0d00000000000ddd1".to_owned();
+    bench.call(&Call::AuthorizeSecurityGroupIngress { group_id, permissions: vec![rule] }).unwrap();
+}
+
+#[test]
+fn taking_over_writes_nothing_to_aws_and_nothing_to_services_and_bindings() {
+    let mut bench = Bench::new(STORY);
+    as_the_peer_leaves_it(&mut bench);
+    shared_as_the_peer_leaves_it(&mut bench);
+    let mut stage = Stage::new();
+    let mut service = bench.service.clone();
+    service.metadata.finalizers = Some(vec!["service.k8s.aws/resources".to_owned()]);
+    service.status =
+        serde_json::from_value(json!({"loadBalancer": {"ingress": [{"hostname": bench.hostname}]}})).unwrap();
+    stage.model = bench.model;
+    for known in bench.bindings.values() {
+        let mut binding = TargetGroupBinding::new(&known.key.name, (*known.spec).clone());
+        binding.metadata.namespace = Some("default".to_owned());
+        binding.metadata.uid = Some("of-the-peer".to_owned());
+        binding.metadata.resource_version = Some("3".to_owned());
+        binding.metadata.finalizers = Some(vec!["elbv2.k8s.aws/resources".to_owned()]);
+        let labels = [("service.k8s.aws/stack-namespace", "default"), ("service.k8s.aws/stack-name", "echoserver")];
+        binding.metadata.labels = Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        stage.bindings.insert(known.key.clone(), binding);
+    }
+    let key = stage.apply(service);
+    stage.start();
+    stage.run(std::time::Duration::from_mins(30));
+    // The status of a binding is where its targets are told of, which the peer does not do.
+    let writes: Vec<_> = stage.writes().into_iter().filter(|name| *name != "PatchBindingStatus").collect();
+    assert_eq!(writes, Vec::<&str>::new());
+    assert_eq!(stage.conditions(&key), Vec::<String>::new());
+    assert!(stage.sent.iter().any(|(name, _)| name == "DescribeTags"), "it was looked at");
 }
 
 fn bind(bench: &mut Bench, group: &Arn, shared: &str) {

@@ -12,6 +12,8 @@ mod adoption;
 mod bench;
 mod crash;
 mod life;
+mod messages;
 mod services;
 mod stage;
 mod vectors;
+mod weather;

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
-use registrar_core::cluster::Key;
+use registrar_core::{
+    aws::{Call, Reply},
+    cluster::Key,
+};
+use simulation::aws;
 
 use crate::{bench::CUTS, life::STORY, stage::Stage};
 
@@ -28,6 +32,40 @@ fn an_applied_service_gets_its_hostname_and_is_active() {
     assert_eq!(stage.bindings.len(), 1);
     let said: Vec<_> = stage.notices.iter().map(|notice| (notice.reason, notice.warning)).collect();
     assert_eq!(said, [("Active", false)]);
+}
+
+/// What the security group of the nodes lets in.
+fn node_rules(stage: &mut Stage) -> Vec<(String, Option<i32>, Option<i32>)> {
+    let ids = vec!["sg-0d00000000000ddd1".to_owned()];
+    let call = Call::DescribeSecurityGroups { ids, filters: Vec::new() };
+    let Ok(Reply::SecurityGroups(found)) = aws::call(&mut stage.model, &call, stage.now).outcome else {
+        panic!("no answer")
+    };
+    found[0].permissions.iter().map(|rule| (rule.ip_protocol.clone(), rule.from_port, rule.to_port)).collect()
+}
+
+#[test]
+fn nodes_let_load_balancers_in_as_long_as_there_are_bindings_whatever_the_pods() {
+    let mut stage = Stage::new();
+    let key = stage.apply(service(STORY));
+    stage.run(minutes(1));
+    assert_eq!(node_rules(&mut stage), [("tcp".to_owned(), Some(8080), Some(8080))]);
+    let second = STORY
+        .replace("name: echoserver", "name: second")
+        .replace("'8080'", "'9090'")
+        .replace("targetPort: 8080", "targetPort: 9090");
+    let second = stage.apply(service(&second));
+    stage.run(minutes(1));
+    assert_eq!(node_rules(&mut stage), [("tcp".to_owned(), Some(8080), Some(9090))]);
+    stage.sent.clear();
+    stage.run(minutes(30));
+    assert_eq!(stage.writes(), Vec::<&str>::new(), "no pod was ever there, and no rule goes");
+    stage.delete(&key);
+    stage.run(minutes(2));
+    assert_eq!(node_rules(&mut stage), [("tcp".to_owned(), Some(9090), Some(9090))]);
+    stage.delete(&second);
+    stage.run(minutes(2));
+    assert_eq!(node_rules(&mut stage), []);
 }
 
 #[test]

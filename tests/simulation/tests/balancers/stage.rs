@@ -19,7 +19,8 @@ use nlb::{
 };
 use registrar_core::{
     Effect, Event, Settings, State,
-    cluster::{BindingRecord, Key, Kind, NodeRecord, Record, ServiceRecord, Uid},
+    aws::{Arn, Call, LoadBalancerQuery, Reply},
+    cluster::{BindingRecord, GateStatus, Key, Kind, NodeRecord, PodRecord, Record, ServiceRecord, Uid},
     effect::{Action, Notice, Request},
     event::{Answer, Denial, Outcome, Watched},
     settings::Vpc,
@@ -40,6 +41,9 @@ pub(crate) struct Stage {
     pub(crate) services: BTreeMap<Key, Service>,
     pub(crate) bindings: BTreeMap<Key, TargetGroupBinding>,
     nodes: Vec<Node>,
+    pods: Vec<PodRecord>,
+    /// Conditions of gates that were written: pod, status and reason.
+    pub(crate) gates: Vec<(String, GateStatus, String)>,
     events: VecDeque<Event>,
     revision: u64,
     fence: u64,
@@ -58,7 +62,12 @@ impl Stage {
     }
 
     pub(crate) fn with(aws: &aws_model::Settings, seed: u64) -> Self {
-        let world = World::parse(world::DEFAULT).expect("the shipped world");
+        // Public subnets that have room for hundreds of load balancers.
+        let mut world = world::DEFAULT.to_owned();
+        for (small, large) in [("1.0/24", "128.0/20"), ("2.0/24", "144.0/20"), ("3.0/24", "160.0/20")] {
+            world = world.replace(&format!("cidr: 192.168.{small}"), &format!("cidr: 192.168.{large}"));
+        }
+        let world = World::parse(&world).expect("the shipped world, with more room");
         let model = ModelSettings {
             cluster_name: world.cluster.clone(),
             region: Some(world.region.clone()),
@@ -85,6 +94,8 @@ impl Stage {
             services: BTreeMap::new(),
             bindings: BTreeMap::new(),
             nodes: nodes.collect(),
+            pods: Vec::new(),
+            gates: Vec::new(),
             events: VecDeque::new(),
             revision: 10,
             fence: 0,
@@ -109,6 +120,7 @@ impl Stage {
                 Kind::Service => self.services.values().filter_map(|object| self.service_record(object)).collect(),
                 Kind::Binding => self.bindings.values().filter_map(binding_record).collect(),
                 Kind::Node => self.nodes.iter().filter_map(|node| NodeRecord::of(node).map(Record::Node)).collect(),
+                Kind::Pod => self.pods.iter().cloned().map(Record::Pod).collect(),
                 _ => Vec::new(),
             };
             self.events.extend(records.into_iter().map(|record| Event::Watched(Watched::Applied(record))));
@@ -224,6 +236,23 @@ impl Stage {
         self.services.insert(key.clone(), service);
         self.tell_service(&key);
         key
+    }
+
+    /// A pod that waits for a gate.
+    pub(crate) fn gated_pod(&mut self, name: &str, binding: &str) {
+        self.revision += 1;
+        let pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": name, "namespace": "default", "uid": name, "resourceVersion": self.revision.to_string(),
+                "labels": {"app": "echoserver"},
+            },
+            "spec": {"readinessGates": [{"conditionType": format!("target-health.elbv2.k8s.aws/{binding}")}]},
+            "status": {"podIPs": [{"ip": "192.168.11.21"}], "conditions": [{"type": "ContainersReady", "status": "True"}]},
+        }))
+        .expect("a pod");
+        let record = PodRecord::of(&pod, "AWS_LBC_QUIC_SERVER_ID").expect("a record");
+        self.pods.push(record.clone());
+        self.events.push_back(Event::Watched(Watched::Applied(Record::Pod(record))));
     }
 
     pub(crate) fn change(&mut self, key: &Key, change: impl FnOnce(&mut Service)) {
@@ -353,6 +382,20 @@ impl Stage {
             }
             Request::Publish(notice) => self.notices.push(notice),
             Request::GetPod { .. } => return Err(Denial::NotFound),
+            Request::GetBinding { binding } if !self.bindings.contains_key(&binding) => return Err(Denial::NotFound),
+            Request::PatchGate { pod, condition, .. } => {
+                self.gates.push((pod.name.to_string(), condition.status, condition.reason.clone()));
+                let Some(known) = self.pods.iter_mut().find(|known| known.meta.key == pod) else {
+                    return Err(Denial::NotFound);
+                };
+                self.revision += 1;
+                known.meta.revision = self.revision;
+                for gate in &mut known.gates {
+                    gate.condition = Some(condition.clone());
+                }
+                let record = Record::Pod(known.clone());
+                self.events.push_back(Event::Watched(Watched::Applied(record)));
+            }
             Request::ListEndpoints { .. } => {
                 return Ok(Answer::Endpoints { slices: Vec::new(), pods: Vec::new() });
             }
@@ -364,6 +407,21 @@ impl Stage {
     fn is(&self, key: &Key, uid: &Uid) -> Result<(), Denial> {
         let found = self.services.get(key).ok_or(Denial::NotFound)?;
         if found.metadata.uid.as_deref() == Some(&*uid.0) { Ok(()) } else { Err(Denial::Replaced) }
+    }
+
+    /// Somebody deletes the load balancer and its target group by hand.
+    pub(crate) fn delete_all_in_aws(&mut self) {
+        let group = self.bindings.values().find_map(|binding| binding.spec.target_group_arn.clone()).expect("an ARN");
+        let every = Call::DescribeLoadBalancers(LoadBalancerQuery::All { marker: None });
+        let Ok(Reply::LoadBalancers { load_balancers, .. }) = aws::call(&mut self.model, &every, self.now).outcome
+        else {
+            panic!("no answer")
+        };
+        let balancers = load_balancers.into_iter().map(|found| Call::DeleteLoadBalancer { load_balancer: found.arn });
+        for call in balancers.chain([Call::DeleteTargetGroup { group: Arn::new(&group) }]) {
+            aws::call(&mut self.model, &call, self.now).outcome.expect("it is deleted");
+            self.settle_aws();
+        }
     }
 
     pub(crate) fn hostname(&self, key: &Key) -> Option<String> {

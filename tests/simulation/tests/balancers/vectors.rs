@@ -10,7 +10,7 @@ use nlb::{
 };
 use registrar_core::{
     aws::{Call, ListenerQuery, LoadBalancerQuery, Reply, TargetGroupQuery},
-    balancers::{Intent, Plan},
+    balancers::{Intent, Plan, TargetGroup},
 };
 use serde_json::{Map, Value};
 
@@ -49,7 +49,7 @@ fn read(name: String, text: &str) -> Option<Vector> {
     let settings = documents.iter().find_map(|document| document.get("settings")).cloned();
     let mut settings: ModelSettings = settings.map(|value| serde_json::from_value(value).unwrap()).unwrap_or_default();
     if settings.cluster_name.is_empty() {
-        settings.cluster_name = "lab".to_owned();
+        "lab".clone_into(&mut settings.cluster_name);
     }
     let reading = service::read(&service, &settings);
     (reading.ownership == Ownership::Ours && reading.accepted().is_ok()).then_some(Vector { name, settings, service })
@@ -175,44 +175,7 @@ fn differences(bench: &mut Bench) -> Vec<String> {
         differ(format!("tags of {}", listener.port), format!("{:?}", tags[&found.arn]), format!("{:?}", listener.tags));
     }
     for group in &desired.target_groups {
-        let query = TargetGroupQuery::Arns(vec![group.target_group_arn.clone()]);
-        let Ok(Reply::TargetGroups { target_groups, .. }) = bench.call(&Call::DescribeTargetGroups(query)) else {
-            wrong.push(format!("there is no target group {}", group.spec.name));
-            continue;
-        };
-        let found = &target_groups[0];
-        let check = &group.spec.health_check;
-        let checked = &found.health_check;
-        let what = |field: &str| format!("{field} of {}", group.spec.resource);
-        let mut differ = |what: String, found: String, wanted: String| {
-            if found != wanted {
-                wrong.push(format!("{what} is {found}, not {wanted}"));
-            }
-        };
-        differ(what("protocol"), found.protocol.clone(), group.spec.protocol.as_str().to_owned());
-        differ(what("type"), found.target_type.clone(), group.spec.target_type.as_str().to_owned());
-        differ(
-            what("check"),
-            checked.protocol.clone().unwrap_or_default(),
-            check.health_check_protocol.as_str().to_owned(),
-        );
-        differ(what("check port"), checked.port.clone().unwrap_or_default(), check.health_check_port.clone());
-        differ(
-            what("interval"),
-            checked.interval_seconds.unwrap_or_default().to_string(),
-            check.health_check_interval_seconds.to_string(),
-        );
-        let Ok(Reply::Attributes(attributes)) =
-            bench.call(&Call::DescribeTargetGroupAttributes { group: found.arn.clone() })
-        else {
-            panic!("no attributes")
-        };
-        for (key, value) in &group.spec.attributes {
-            let found = attributes.get(key).cloned().unwrap_or_default();
-            if found != *value {
-                wrong.push(format!("{key} is {found}, not {value}"));
-            }
-        }
+        wrong.extend(group_differences(bench, group));
     }
     for (one, what, limit) in [
         (bench.counts().load_balancers, "load balancers", 1),
@@ -221,6 +184,48 @@ fn differences(bench: &mut Bench) -> Vec<String> {
     ] {
         if one != limit {
             wrong.push(format!("{one} {what}, not {limit}"));
+        }
+    }
+    wrong
+}
+
+fn group_differences(bench: &mut Bench, group: &TargetGroup) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let query = TargetGroupQuery::Arns(vec![group.target_group_arn.clone()]);
+    let Ok(Reply::TargetGroups { target_groups, .. }) = bench.call(&Call::DescribeTargetGroups(query)) else {
+        return vec![format!("there is no target group {}", group.spec.name)];
+    };
+    let found = &target_groups[0];
+    let check = &group.spec.health_check;
+    let checked = &found.health_check;
+    let what = |field: &str| format!("{field} of {}", group.spec.resource);
+    let mut differ = |what: String, found: String, wanted: String| {
+        if found != wanted {
+            wrong.push(format!("{what} is {found}, not {wanted}"));
+        }
+    };
+    differ(what("protocol"), found.protocol.clone(), group.spec.protocol.as_str().to_owned());
+    differ(what("type"), found.target_type.clone(), group.spec.target_type.as_str().to_owned());
+    differ(
+        what("check"),
+        checked.protocol.clone().unwrap_or_default(),
+        check.health_check_protocol.as_str().to_owned(),
+    );
+    differ(what("check port"), checked.port.clone().unwrap_or_default(), check.health_check_port.clone());
+    differ(
+        what("interval"),
+        checked.interval_seconds.unwrap_or_default().to_string(),
+        check.health_check_interval_seconds.to_string(),
+    );
+    let Ok(Reply::Attributes(attributes)) =
+        bench.call(&Call::DescribeTargetGroupAttributes { group: found.arn.clone() })
+    else {
+        panic!("no attributes")
+    };
+    for (key, value) in &group.spec.attributes {
+        let found = attributes.get(key).cloned().unwrap_or_default();
+        if found != *value {
+            wrong.push(format!("{key} is {found}, not {value}"));
         }
     }
     wrong

@@ -57,6 +57,17 @@ pub fn plan(desired: &Desired, inputs: &Inputs, observed: &Observed) -> Plan {
     draft_of(desired, inputs, observed, &Survey::of(inputs, observed)).plan
 }
 
+/// The model and the steps to it, made in one go; or, if something must be read first, what.
+pub fn prepare(inputs: &Inputs, observed: &Observed) -> Result<(Desired, Plan), Vec<Call>> {
+    let survey = Survey::of(inputs, observed);
+    if !survey.reads.is_empty() {
+        return Err(survey.reads);
+    }
+    let desired = Desired::surveyed(inputs, observed, &survey);
+    let draft = draft_of(&desired, inputs, observed, &survey);
+    if draft.reads.is_empty() { Ok((desired, draft.plan)) } else { Err(draft.reads) }
+}
+
 /// A plan with what must be read to make it complete.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {

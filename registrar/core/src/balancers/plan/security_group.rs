@@ -3,7 +3,7 @@
 use super::{Change, Planner, Resource, Verb, removed_fields, tag_fields};
 use crate::{
     aws::{Call, Permission, Source},
-    balancers::{observed::same_rule, survey::managed_security_group},
+    balancers::{survey::managed_security_group, written::same_rule},
 };
 
 /// What managed security groups say they are for.

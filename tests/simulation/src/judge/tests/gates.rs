@@ -90,7 +90,7 @@ fn a_target_that_was_taken_over_opens_the_gate_after_the_wait() {
 #[test]
 fn two_owners_of_an_address_open_nothing() {
     let mut history = registered();
-    history.store_unseen(Record::Pod(pod("web-2", "u2", ADDRESS)));
+    history.store(Record::Pod(pod("web-2", "u2", ADDRESS)));
     history.wait(60);
     history.look(&[(ADDRESS, Healthy)]);
     history.gate("web-1", "u1", True, "Healthy");

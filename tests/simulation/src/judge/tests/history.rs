@@ -100,13 +100,7 @@ impl History {
     }
 
     /// An object is stored, and the registrar is told.
-    pub(crate) fn store(&mut self, record: Record) {
-        let record = self.store_unseen(record);
-        self.told(Event::Watched(Watched::Applied(record)));
-    }
-
-    /// An object is stored, and the registrar is not told.
-    pub(crate) fn store_unseen(&mut self, mut record: Record) -> Record {
+    pub(crate) fn store(&mut self, mut record: Record) {
         self.revision += 1;
         match &mut record {
             Record::Pod(r) => r.meta.revision = self.revision,
@@ -122,7 +116,7 @@ impl History {
             record: Some(record.clone()),
         };
         self.tell(&Fact::Stored(kind(&record), &change));
-        record
+        self.told(Event::Watched(Watched::Applied(record)));
     }
 
     pub(crate) fn remove_pod(&mut self, name: &str, uid: &str) {

@@ -2,26 +2,27 @@
 
 use std::time::Duration;
 
+use crate::{Scenario, eventually, run, within};
 use anyhow::{Context as _, Result};
-use scenarios::{Scenario, eventually, run};
 use serde_json::Value;
 
 /// Runs the AWS CLI and returns what it printed as text.
-pub(crate) async fn aws(arguments: &[&str]) -> Result<String> {
+pub async fn aws(arguments: &[&str]) -> Result<String> {
     let arguments = [arguments, &["--output", "text"]].concat();
     Ok(run("aws", &arguments, "").await?.trim().to_owned())
 }
 
 /// A target group of addresses behind a listener of a load balancer, and where the log was when it was made.
-pub(crate) struct TargetGroup {
-    pub(crate) arn: String,
+pub struct TargetGroup {
+    /// Its ARN.
+    pub arn: String,
     load_balancer: String,
     listener: String,
 }
 
 impl TargetGroup {
     /// Makes one whose health checks ask for `/healthz` of port 8080, every five seconds.
-    pub(crate) async fn create(lab: &Scenario) -> Result<Self> {
+    pub async fn create(lab: &Scenario) -> Result<Self> {
         // Names are at most 32 characters, and unique.
         let name: String = lab.namespace.chars().rev().take(28).collect::<String>().chars().rev().collect();
         let name = format!("t{}", name.trim_matches('-'));
@@ -69,7 +70,7 @@ impl TargetGroup {
     }
 
     /// A Service `web` and a binding `web` of it to this group.
-    pub(crate) async fn bind(&self, lab: &Scenario) -> Result<()> {
+    pub async fn bind(&self, lab: &Scenario) -> Result<()> {
         lab.apply(&format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{ name: web }}\nspec: {{ selector: {{ app: web }}, ports: [{{ port: 80, targetPort: 8080 }}] }}\n\
              ---\napiVersion: elbv2.k8s.aws/v1beta1\nkind: TargetGroupBinding\nmetadata: {{ name: web }}\n\
@@ -80,7 +81,7 @@ impl TargetGroup {
     }
 
     /// The states that AWS says, by address.
-    pub(crate) async fn states(&self) -> Result<Vec<(String, String)>> {
+    pub async fn states(&self) -> Result<Vec<(String, String)>> {
         let query = "TargetHealthDescriptions[].[Target.Id,TargetHealth.State]";
         let text = aws(&["elbv2", "describe-target-health", "--target-group-arn", &self.arn, "--query", query]).await?;
         let lines = text.lines().filter_map(|line| line.split_once('\t'));
@@ -88,7 +89,7 @@ impl TargetGroup {
     }
 
     /// The state of one target, once it is that.
-    pub(crate) async fn reaches(&self, address: &str, wanted: &str) -> Result<()> {
+    pub async fn reaches(&self, address: &str, wanted: &str) -> Result<()> {
         eventually(&format!("{address} {wanted}"), || async {
             let states = self.states().await?;
             Ok(states.iter().any(|(id, state)| id == address && state == wanted).then_some(()))
@@ -97,7 +98,7 @@ impl TargetGroup {
     }
 
     /// Removes what was made.
-    pub(crate) async fn delete(self) -> Result<()> {
+    pub async fn delete(self) -> Result<()> {
         aws(&["elbv2", "delete-listener", "--listener-arn", &self.listener]).await?;
         aws(&["elbv2", "delete-load-balancer", "--load-balancer-arn", &self.load_balancer]).await?;
         eventually("the target group is deleted", || async {
@@ -109,39 +110,39 @@ impl TargetGroup {
 }
 
 /// The emulator's log and its switches.
-pub(crate) struct Emulator {
+pub struct Emulator {
     control: String,
 }
 
 impl Emulator {
     /// That of the lab.
-    pub(crate) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         Ok(Self { control: std::env::var("SLUICE_LAB_CONTROL").context("the lab names its control API")? })
     }
 
     /// The entries of a kind after a sequence number that contain a text, the oldest first.
-    pub(crate) async fn log(&self, after: u64, kind: &str, contains: &str) -> Result<Vec<Value>> {
+    pub async fn log(&self, after: u64, kind: &str, contains: &str) -> Result<Vec<Value>> {
         let url = format!("{}/v1/log?after={after}&kind={kind}&contains={contains}&limit=10000&wait=0", self.control);
         let answer: Value = serde_json::from_str(&run("curl", &["-sS", "--max-time", "10", &url], "").await?)?;
         Ok(answer["entries"].as_array().cloned().unwrap_or_default())
     }
 
     /// The last sequence number so far.
-    pub(crate) async fn last(&self) -> Result<u64> {
+    pub async fn last(&self) -> Result<u64> {
         let url = format!("{}/v1/log?after=0&kind=none&limit=1&wait=0", self.control);
         let answer: Value = serde_json::from_str(&run("curl", &["-sS", "--max-time", "10", &url], "").await?)?;
         answer["last"].as_u64().context("the log has an end")
     }
 
     /// Seconds on the emulator's clock.
-    pub(crate) async fn now(&self) -> Result<f64> {
+    pub async fn now(&self) -> Result<f64> {
         let url = format!("{}/v1/time", self.control);
         let answer: Value = serde_json::from_str(&run("curl", &["-sS", "--max-time", "10", &url], "").await?)?;
         answer["now"].as_f64().context("the emulator has a clock")
     }
 
     /// Makes an address a black hole for the load balancer, or an address again.
-    pub(crate) async fn unreachable(&self, address: &str, unreachable: bool) -> Result<()> {
+    pub async fn unreachable(&self, address: &str, unreachable: bool) -> Result<()> {
         let url = format!("{}/v1/addresses/{address}", self.control);
         let body = format!(r#"{{"unreachable": {unreachable}}}"#);
         run("curl", &["-sS", "--fail", "--max-time", "10", "-X", "PUT", "--data", &body, &url], "").await.map(drop)
@@ -149,8 +150,8 @@ impl Emulator {
 }
 
 /// The entry of the log in which somebody asked for this with this address, once there is one.
-pub(crate) async fn called(emulator: &Emulator, after: u64, action: &str, address: &str) -> Result<Value> {
-    scenarios::within(Duration::from_secs(30), &format!("{action} of {address}"), || async {
+pub async fn called(emulator: &Emulator, after: u64, action: &str, address: &str) -> Result<Value> {
+    within(Duration::from_secs(30), &format!("{action} of {address}"), || async {
         let entries = emulator.log(after, "api", address).await?;
         Ok(entries.into_iter().find(|entry| entry["action"] == action))
     })

@@ -3,6 +3,8 @@
 //! Metrics that mean what the peer's mean have its names, so that alerts go on working. All others begin with
 //! `sluice_registrar_`.
 
+mod report;
+
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use prometheus_client::{
@@ -11,6 +13,7 @@ use prometheus_client::{
     registry::Registry,
 };
 use registrar_core::{
+    Report,
     aws::{Call, Fault},
     cluster::Kind,
     effect::Action,
@@ -106,6 +109,7 @@ struct Inner {
     steps: Histogram,
     waiting: Gauge,
     running: Gauge,
+    report: report::Last,
 }
 
 impl Metrics {
@@ -132,8 +136,10 @@ impl Metrics {
             steps: Histogram::new(STEPS),
             waiting: Gauge::default(),
             running: Gauge::default(),
+            report: report::Last::default(),
         };
         inner.register_peers(registry);
+        registry.register_collector(Box::new(inner.report.clone()));
         inner.register_own(registry.sub_registry_with_prefix("sluice_registrar"));
         Self(Arc::new(inner))
     }
@@ -205,6 +211,11 @@ impl Metrics {
     /// A watch failed.
     pub fn watch_failed(&self, kind: Kind) {
         self.0.watch_failures.get_or_create(&KindLabels { kind: Word(plural(kind)) }).inc();
+    }
+
+    /// How things are now.
+    pub fn report(&self, report: Report) {
+        self.0.report.put(report);
     }
 
     /// A decision took so long.

@@ -1,0 +1,151 @@
+//! From what the cluster says to places in the group, each with its holder.
+
+use std::collections::BTreeMap;
+
+use nlb::settings::TargetType;
+
+use super::{
+    binding::{ABSENCE, Binding},
+    desk::Desk,
+    group::Facts,
+    nodes,
+    pods::{self, Reading},
+    spot::{Claim, Holder, Owner, Presence, Spot, SpotState, Wanted},
+};
+use crate::{
+    Settings,
+    cluster::{BindingRecord, Cluster, Key, PodRecord, ServicePort, ServiceRecord, SliceRecord},
+};
+
+/// Where endpoints are read from.
+pub enum Source<'a> {
+    /// The caches.
+    Cache(&'a Cluster),
+    /// An answer that no cache gave.
+    Answer(&'a [SliceRecord], &'a [PodRecord]),
+}
+
+/// Targets that there should be for a port of a Service.
+pub fn targets_of(
+    record: &BindingRecord,
+    facts: &Facts,
+    service: &ServiceRecord,
+    port: &ServicePort,
+    settings: &Settings,
+    source: Source<'_>,
+) -> Reading {
+    let question = pods::Question { binding: &record.meta.key, port, facts, settings };
+    match (facts.target_type, source) {
+        (TargetType::Ip, Source::Cache(cluster)) => {
+            pods::read(question, cluster.slices_of(&service.meta.key), |key| cluster.pods.get(key))
+        }
+        (TargetType::Ip, Source::Answer(slices, pods)) => {
+            let pods: BTreeMap<&Key, &PodRecord> = pods.iter().map(|pod| (&pod.meta.key, pod)).collect();
+            pods::read(question, slices.iter(), |key| pods.get(key).copied())
+        }
+        (TargetType::Instance, Source::Cache(cluster)) => nodes::read(
+            service,
+            port,
+            record.spec.node_selector.as_ref(),
+            service.local_traffic_only && settings.local_nodes_only,
+            cluster,
+        ),
+        (TargetType::Instance, Source::Answer(..)) => Reading::default(),
+    }
+}
+
+impl Binding {
+    /// Reads from the cluster what targets there should be, and gives each place its holder.
+    pub fn refresh(&mut self, record: &BindingRecord, desk: &Desk<'_>) {
+        let Some(facts) = self.facts().cloned() else { return };
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        self.read_endpoints(record, &facts, desk);
+        let stamp = desk.stamp();
+        for (spot, wanted) in &mut self.wanted {
+            wanted.contested |= is_contested(spot, wanted, desk);
+            // What is not known here was not listed when the group was last looked at.
+            let unlisted = || SpotState { looked: self.looks.last, ..SpotState::default() };
+            let state = self.spots.entry(spot.clone()).or_insert_with(unlisted);
+            state.leaving_since = None;
+            match &mut state.holder {
+                Some(holder) if holder.owner.uid == wanted.owner.uid => {
+                    holder.owner = wanted.owner.clone();
+                    if wanted.contested {
+                        holder.since = stamp;
+                        holder.claim = Claim::Takeover;
+                    }
+                }
+                _ => {
+                    let claim = match state.presence(desk.now) {
+                        _ if wanted.contested => Claim::Takeover,
+                        Presence::Absent if !state.in_flight => Claim::Fresh,
+                        _ => Claim::Undecided,
+                    };
+                    #[cfg(feature = "planted-bugs")]
+                    let claim = match desk.settings.planted {
+                        Some(crate::planted::Bug::NoTakeoverWait) => Claim::Fresh,
+                        Some(crate::planted::Bug::NoUid | crate::planted::Bug::TrustCachedHealthy) => Claim::Adopted,
+                        _ => claim,
+                    };
+                    state.rejected = None;
+                    let owner = wanted.owner.clone();
+                    state.holder = Some(Holder { owner, since: stamp, claim, registered: None, waiting_since: None });
+                }
+            }
+        }
+        for (spot, state) in &mut self.spots {
+            if !self.wanted.contains_key(spot) {
+                state.leaving_since.get_or_insert(desk.now);
+            }
+        }
+    }
+
+    fn read_endpoints(&mut self, record: &BindingRecord, facts: &Facts, desk: &Desk<'_>) {
+        let service_key = Key::new(&self.key.namespace, &record.spec.service_ref.name);
+        let service = desk.cluster.services.get(&service_key);
+        let port = service.and_then(|service| service.port(&record.spec.service_ref.port));
+        let (Some(service), Some(port)) = (service, port) else {
+            let what = if service.is_none() { "Service" } else { "port" };
+            let (since, _) = *self.backend.missing.get_or_insert((desk.now, what));
+            self.ungated.gateless.clear();
+            if desk.now.saturating_sub(since) >= ABSENCE {
+                self.wanted.clear();
+                self.terminating.clear();
+                self.left_out.clear();
+            } else {
+                // Absent for an instant is not absent: targets stay but for those whose pods go.
+                let gone = |wanted: &Wanted| is_leaving(wanted, desk);
+                let leaving = self.wanted.iter().filter(|(_, wanted)| gone(wanted));
+                self.terminating = leaving.map(|(spot, wanted)| (spot.clone(), wanted.owner.key.clone())).collect();
+                self.wanted.retain(|_, wanted| !gone(wanted));
+            }
+            return;
+        };
+        self.backend.missing = None;
+        if self.backend.service.as_ref() != Some(&service.meta.uid) {
+            if self.backend.service.is_some() {
+                self.backend.replaced_at = Some(desk.now);
+            }
+            self.backend.service = Some(service.meta.uid.clone());
+        }
+        let reading = targets_of(record, facts, service, port, desk.settings, Source::Cache(desk.cluster));
+        self.wanted = reading.wanted;
+        self.terminating = reading.terminating;
+        self.left_out = reading.left_out;
+        self.ungated.gateless = reading.gateless;
+    }
+}
+
+fn is_leaving(wanted: &Wanted, desk: &Desk<'_>) -> bool {
+    let Owner { key, uid, .. } = &wanted.owner;
+    desk.cluster.pods.is_gone(uid)
+        || desk.cluster.pods.get(key).is_some_and(|pod| pod.meta.uid == *uid && pod.is_leaving())
+}
+
+/// Whether another pod that may still answer has the address too.
+fn is_contested(spot: &Spot, wanted: &Wanted, desk: &Desk<'_>) -> bool {
+    let Ok(address) = spot.id.parse() else { return false };
+    desk.cluster.pods_at(address).any(|pod| !pod.finished && pod.meta.uid != wanted.owner.uid)
+}
