@@ -103,6 +103,7 @@ scenarios: binaries tests clients ## what must hold in the lab, tried in the lab
 		$(CARGO_TEST) --offline --test bindings --test webhook_local_ca
 	@$(LAB) exec --without webhook,registrar,cert-manager,aws -- $(CARGO_TEST) --offline --test registrar_policies
 	@$(FOR_CHART) $(CARGO_TEST) --offline --test chart
+	@$(ROLLING) $(CARGO_TEST) --offline --test rollouts -- --test-threads 1
 	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --logs $(LOGS)/registrar -- $(CARGO_TEST) --offline --test registrar -- --test-threads 3
 	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --logs $(LOGS)/failover --without webhook,cert-manager -- \
 		$(CARGO_TEST) --offline --test registrar_failover
