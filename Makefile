@@ -12,6 +12,8 @@ IN_LAB := $(LAB) exec --logs $(LOGS)/webhook --without registrar --image shell=/
 # The chart is installed there by its own tests.
 FOR_CHART := $(LAB) exec --without webhook,registrar --image sluice-webhook=target/debug/webhook \
 	--image sluice-registrar=target/debug/registrar --
+# Rollouts meet the lags that a load balancer really has, on clocks that run twenty times faster.
+ROLLING := $(LAB) exec --logs $(LOGS)/rollouts --profile real-2023 --time-scale 20 --
 STAGE := .ci/stage
 # The aws CLI, boto3 and moto, installed by `make clients`.
 VENV := $(CURDIR)/target/venv
