@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{plan::Plan, status::Status};
+use crate::{flags::ModelFlags, plan::Plan, status::Status};
 
 /// Puts Kubernetes pods behind Network Load Balancers, and never sends a request to one that cannot answer it.
 ///
@@ -69,7 +69,7 @@ pub struct Run {
 }
 
 /// The settings of the model, which must be the webhook's, and those of the registrar alone.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub struct Model {
     /// YAML file with settings of the model, as the webhook reads it; the flags below win over it
@@ -87,6 +87,9 @@ pub struct Model {
     /// At most so many targets in one group; 0 for no limit but that of AWS
     #[arg(long, env = "SLUICE_MAX_TARGETS_PER_TARGET_GROUP", value_name = "N")]
     pub max_targets_per_target_group: Option<usize>,
+    /// The rest of it, one by one.
+    #[command(flatten)]
+    pub flags: ModelFlags,
 }
 
 /// AWS.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use nlb::settings::ModelSettings;
-use registrar_core::settings::{FeatureSets, Isolation, Rate, Rates, Role, Settings};
+use registrar_core::{
+    balancers::Options,
+    settings::{FeatureSets, Isolation, Rate, Rates, Role, Settings},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
@@ -63,6 +66,8 @@ pub struct Operator {
     pub isolation: IsolationMode,
     /// Roles in other accounts, by the names that bindings use.
     pub roles: BTreeMap<String, crate::aws::Role>,
+    /// How load balancers are built.
+    pub load_balancers: LoadBalancers,
     /// At most so many targets in one group; 0 for no limit but that of AWS.
     pub max_targets_per_target_group: usize,
     /// How often targets of an unchanged group are compared with AWS.
@@ -89,6 +94,37 @@ impl Default for Features {
     fn default() -> Self {
         let FeatureSets { instance_targets, shared_groups, load_balancers } = FeatureSets::default();
         Self { instance_targets, shared_groups, load_balancers }
+    }
+}
+
+/// How load balancers are built. What is not said is as [`Options`] has it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LoadBalancers {
+    /// Id of a security group that takes the place of the one that is made for all load balancers.
+    backend_security_group: Option<String>,
+    /// Rules at the targets name each port, instead of one range from the lowest to the highest.
+    exact_endpoint_rules: Option<bool>,
+    /// Tags that tell which of several security groups of a node gets the rules.
+    endpoint_group_tags: Option<BTreeMap<String, String>>,
+    /// Subnets that carry the tag of other clusters only are left out.
+    subnets_cluster_tag_check: Option<bool>,
+    /// Where no subnet has the tag of the role, routes decide.
+    subnet_discovery_by_reachability: Option<bool>,
+}
+
+impl LoadBalancers {
+    fn over(self, known: Options) -> Options {
+        Options {
+            backend_security_group: self.backend_security_group.or(known.backend_security_group),
+            exact_endpoint_rules: self.exact_endpoint_rules.unwrap_or(known.exact_endpoint_rules),
+            endpoint_group_tags: self.endpoint_group_tags.unwrap_or(known.endpoint_group_tags),
+            subnets_cluster_tag_check: self.subnets_cluster_tag_check.unwrap_or(known.subnets_cluster_tag_check),
+            subnet_discovery_by_reachability: self
+                .subnet_discovery_by_reachability
+                .unwrap_or(known.subnet_discovery_by_reachability),
+            ..known
+        }
     }
 }
 
@@ -172,6 +208,8 @@ pub fn read(flags: &Model, region: Option<&str>) -> Result<Read, Error> {
     let roles: BTreeMap<Arc<str>, _> =
         operator.roles.iter().map(|(name, role)| (name.as_str().into(), role.clone())).collect();
     let known = Settings::default();
+    let mut load_balancers = operator.load_balancers.over(known.load_balancers);
+    flags.flags.apply(&mut model, &mut load_balancers);
     let most = flags.max_targets_per_target_group.unwrap_or(operator.max_targets_per_target_group);
     let core = Settings {
         model: Arc::new(model),
@@ -189,6 +227,7 @@ pub fn read(flags: &Model, region: Option<&str>) -> Result<Read, Error> {
             load_balancers: operator.features.load_balancers,
         },
         roles: roles.iter().map(|(name, role)| (Arc::clone(name), core_role(role))).collect(),
+        load_balancers,
         quic_variable: operator.quic_environment_variable_name.unwrap_or(known.quic_variable),
         ..Settings::default()
     };
@@ -232,6 +271,22 @@ mod tests {
         let rates = operator.rates.over(Rates::default()).unwrap();
         assert_eq!(rates.describe, Some(Rate { burst: 5, per_second: 1.5 }));
         assert_eq!(rates.targets, Rates::default().targets);
+    }
+
+    #[test]
+    fn what_is_not_said_of_load_balancers_stays_as_it_is() {
+        let operator = |text: &str| serde_saphyr::from_str::<Operator>(text).unwrap().load_balancers;
+        assert_eq!(operator("loadBalancers: {}").over(Options::default()), Options::default());
+        let text = "loadBalancers:\n  exactEndpointRules: true\n  backendSecurityGroup: sg-1\n  endpointGroupTags: {a: b}\n  \
+                    subnetDiscoveryByReachability: false\n";
+        let expected = Options {
+            exact_endpoint_rules: true,
+            backend_security_group: Some("sg-1".to_owned()),
+            endpoint_group_tags: [("a".to_owned(), "b".to_owned())].into(),
+            subnet_discovery_by_reachability: false,
+            ..Options::default()
+        };
+        assert_eq!(operator(text).over(Options::default()), expected);
     }
 
     #[test]
