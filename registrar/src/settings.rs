@@ -1,18 +1,14 @@
 //! Settings from files and flags: those of the model, which the webhook has too, and those of the registrar alone.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use daemon::settings as file;
 use nlb::settings::ModelSettings;
 use registrar_core::{
     balancers::Options,
     settings::{FeatureSets, Isolation, Rate, Rates, Role, Settings},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
 use crate::{
     cli::{Leadership, Model},
@@ -22,22 +18,9 @@ use crate::{
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file cannot be read.
-    #[error("settings {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file does not hold settings.
-    #[error("settings {}: {source}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<serde_saphyr::Error>,
-    },
+    /// A file is not there, or does not hold settings.
+    #[error(transparent)]
+    File(#[from] file::Error),
     /// A rate that nothing could be done at.
     #[error("rates.{bucket}: burst must be at least 1 and perSecond above 0, not {burst} and {per_second}")]
     Rate {
@@ -191,16 +174,16 @@ pub struct Read {
 
 /// Reads both files, if they are there, and puts the flags over them.
 pub fn read(flags: &Model, region: Option<&str>) -> Result<Read, Error> {
-    let mut model: ModelSettings = parse(flags.settings.as_deref())?;
-    let operator: Operator = parse(flags.registrar_settings.as_deref())?;
-    if let Some(name) = flags.cluster_name.as_ref().filter(|name| !name.is_empty()) {
-        model.cluster_name.clone_from(name);
+    let mut model: ModelSettings = file::read(flags.settings.as_deref())?;
+    let operator: Operator = file::read(flags.registrar_settings.as_deref())?;
+    if let Some(name) = file::said(flags.cluster_name.as_deref()) {
+        name.clone_into(&mut model.cluster_name);
     }
     if let Some(region) = region {
         model.region = Some(region.to_owned());
     }
-    if let Some(class) = flags.load_balancer_class.as_ref().filter(|class| !class.is_empty()) {
-        model.load_balancer_class.clone_from(class);
+    if let Some(class) = file::said(flags.load_balancer_class.as_deref()) {
+        class.clone_into(&mut model.load_balancer_class);
     }
     if model.cluster_name.is_empty() {
         return Err(Error::NoCluster);
@@ -246,12 +229,6 @@ pub fn timing(flags: &Leadership) -> Result<Timing, Error> {
         retry: Duration::from_secs(flags.leader_election_retry_seconds),
     };
     Ok(timing.check()?)
-}
-
-fn parse<T: DeserializeOwned + Default>(path: Option<&Path>) -> Result<T, Error> {
-    let Some(path) = path else { return Ok(T::default()) };
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    serde_saphyr::from_str(&text).map_err(|source| Error::Parse { path: path.to_owned(), source: Box::new(source) })
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub struct Plan {
 
 /// Plans and prints. The code is 1 if something would change or stands in the way, and 2 if a Service could not be read.
 pub async fn run(arguments: Plan) -> Result<ExitCode> {
-    let region = arguments.aws.aws_region.as_deref().filter(|region| !region.is_empty());
+    let region = daemon::settings::said(arguments.aws.aws_region.as_deref());
     let read = settings::read(&arguments.model, region)?;
     let vpc_id = arguments.aws.aws_vpc_id.clone().unwrap_or_default();
     let (settings, options) = (Arc::clone(&read.core.model), read.core.load_balancers.clone());
