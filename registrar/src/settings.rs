@@ -55,6 +55,11 @@ pub struct Operator {
     pub max_targets_per_target_group: usize,
     /// How often targets of an unchanged group are compared with AWS.
     pub audit_period_seconds: Option<u64>,
+    /// How long healthy pods that a Service's new selector leaves out stay, at most, until those that it selects are.
+    pub swap_patience_seconds: Option<u64>,
+    /// Whether only nodes with ready endpoints are targets of Services with `externalTrafficPolicy: Local`; otherwise all
+    /// are, and the load balancer's checks tell them apart.
+    pub local_nodes_only: bool,
     /// The environment variable of a container that holds its QUIC server id.
     pub quic_environment_variable_name: Option<String>,
     /// Request rates; those that are not said are what AWS is known to allow.
@@ -199,6 +204,8 @@ pub fn read(flags: &Model, region: Option<&str>) -> Result<Read, Error> {
         rates: operator.rates.over(known.rates)?,
         audit_period: operator.audit_period_seconds.map_or(known.audit_period, Duration::from_secs),
         most_targets: (most > 0).then_some(most),
+        swap_patience: operator.swap_patience_seconds.map_or(known.swap_patience, Duration::from_secs),
+        local_nodes_only: operator.local_nodes_only,
         isolation: match operator.isolation {
             IsolationMode::Off => Isolation::Off,
             IsolationMode::Warn => Isolation::Warn,

@@ -90,6 +90,8 @@ loadBalancers:
 {{- end }}
 {{- end }}
 maxTargetsPerTargetGroup: {{ .maxTargetsPerTargetGroup }}
+localNodesOnly: {{ .localNodesOnly }}
+swapPatienceSeconds: {{ .swapPatienceSeconds }}
 auditPeriodSeconds: {{ .auditPeriodSeconds }}
 {{- with .awsApiRates }}
 rates: {{- toYaml . | nindent 2 }}

@@ -118,7 +118,7 @@ async fn every_value_of_the_model_reaches_its_setting() -> Result<()> {
 
 #[tokio::test]
 async fn every_value_of_the_registrar_reaches_its_setting() -> Result<()> {
-    let values = "isolation=enforce,maxTargetsPerTargetGroup=400,auditPeriodSeconds=60,features.sharedGroups=false,\
+    let values = "isolation=enforce,maxTargetsPerTargetGroup=400,auditPeriodSeconds=60,localNodesOnly=true,swapPatienceSeconds=9,features.sharedGroups=false,\
                   awsApiRates.describe.burst=5,awsApiRates.describe.perSecond=2,backendSecurityGroup=sg-1,\
                   disableRestrictedSecurityGroupRules=true,serviceTargetENISGTags=owner=me\\,tier=,\
                   roles.partner.roleArn=arn:aws:iam::444455556666:role/targets,\
@@ -138,6 +138,7 @@ async fn every_value_of_the_registrar_reaches_its_setting() -> Result<()> {
     ensure!(seen.isolation == Isolation::Enforce, "{:?}", seen.isolation);
     ensure!(seen.most_targets == Some(400), "{:?}", seen.most_targets);
     ensure!(seen.audit_period.as_secs() == 60, "{:?}", seen.audit_period);
+    ensure!(seen.local_nodes_only && seen.swap_patience.as_secs() == 9, "{:?}", seen.swap_patience);
     ensure!(!seen.features.shared_groups && seen.features.instance_targets, "{:?}", seen.features);
     ensure!(seen.rates.describe == Some(Rate { burst: 5, per_second: 2.0 }), "{:?}", seen.rates);
     ensure!(seen.roles.keys().map(|name| &**name).eq(["partner"]), "{:?}", seen.roles);
@@ -150,6 +151,7 @@ async fn registrar_settings_without_values_are_the_defaults() -> Result<()> {
     let known = registrar_core::settings::Settings::default();
     ensure!(seen.load_balancers == known.load_balancers, "{:?}", seen.load_balancers);
     ensure!(seen.features == known.features && seen.isolation == known.isolation, "{seen:?}");
+    ensure!(!seen.local_nodes_only && seen.swap_patience == known.swap_patience, "{seen:?}");
     ensure!(seen.most_targets == known.most_targets && seen.audit_period == known.audit_period, "{seen:?}");
     Ok(())
 }
