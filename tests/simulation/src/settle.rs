@@ -19,6 +19,9 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(30);
 /// How long a change behind the registrars' back may stand: the audit's period, and what it takes.
 const DRIFT: Duration = Duration::from_secs(310);
+/// How long a Service may be absent before its targets leave, and from when on: since it went, or since whoever leads has
+/// led, for only what a process has seen itself counts.
+const ABSENCE: Duration = Duration::from_mins(1);
 /// How long a change of tags may go unnoticed.
 const TAG_AGE: Duration = Duration::from_mins(1);
 /// How long a world may go on being disturbed by itself once all faults are over.
@@ -34,6 +37,8 @@ pub(crate) struct Settling {
     /// When the world was last otherwise than it wants to be.
     disturbed: Duration,
     meddled: Option<Duration>,
+    /// When a Service last went, or the lease changed hands.
+    absent_since: Duration,
     settled_at: Option<Duration>,
     over: bool,
     /// Whether everything was listed anew since it had settled.
@@ -58,6 +63,11 @@ impl Settling {
     }
 
     pub(crate) fn hear(&mut self, now: Duration, fact: &Fact<'_>) {
+        match fact {
+            Fact::LeasedTo(_) => self.absent_since = now,
+            Fact::Stored(Kind::Service, change) if change.record.is_none() => self.absent_since = now,
+            _ => {}
+        }
         match fact {
             Fact::Calm => self.calm_at = Some(now),
             // Storage changes by itself or by a registrar; what matters is what should be registered, and who leads.
@@ -119,8 +129,10 @@ impl World {
             return;
         }
         let (grace, drift) = (self.by_slowest_clock(GRACE), self.by_slowest_clock(DRIFT));
-        let grace =
-            (self.settling.disturbed + grace).max(self.settling.meddled.map_or(Duration::ZERO, |at| at + drift));
+        let absence = if self.lacks_a_service() { self.by_slowest_clock(ABSENCE) } else { Duration::ZERO };
+        let grace = (self.settling.disturbed + grace)
+            .max(self.settling.meddled.map_or(Duration::ZERO, |at| at + drift))
+            .max(self.settling.absent_since + absence + grace);
         let wrong = self.wrong();
         if now < grace {
             if now > calm_at + LONGEST {
@@ -155,6 +167,12 @@ impl World {
         }
     }
 
+    /// Whether a binding's Service is not there.
+    fn lacks_a_service(&self) -> bool {
+        let mut services = self.scene.bindings.iter().map(|plan| crate::cluster::key(&plan.namespace, &plan.service));
+        services.any(|service| self.etcd.service(&service).is_none())
+    }
+
     /// What is otherwise than it should be.
     fn wrong(&self) -> Option<String> {
         if self.etcd.lease.holder.is_none_or(|holder| self.replicas[holder].leading.is_none()) {
@@ -167,7 +185,10 @@ impl World {
                 return Some(format!("binding {} is still being deleted", plan.name));
             }
             let desired = if binding.is_some() { self.desired(index) } else { BTreeSet::new() };
-            let foreign = |key: &&TargetKey| plan.shared && self.plane.foreign.contains(*key);
+            // What somebody else has in a group that is shared, or that no binding had when it came, is nobody's here.
+            let foreign = |key: &&TargetKey| {
+                (plan.shared && self.plane.foreign.contains(*key)) || self.plane.unbound.contains(*key)
+            };
             let registered: BTreeSet<TargetKey> = self
                 .plane
                 .registered
@@ -199,8 +220,7 @@ impl World {
         let service = crate::cluster::key(&plan.namespace, &plan.service);
         let mut desired = BTreeSet::new();
         if self.etcd.service(&service).is_none() {
-            // Without a Service nothing is known of what it wants: the bindings' targets stay as they are.
-            return self.plane.registered.keys().filter(|key| key.group == *group).cloned().collect();
+            return desired;
         }
         for pod in self.etcd.pods() {
             let Some(process) = self.kubelet.processes.get(&pod.meta.uid) else { continue };

@@ -61,7 +61,8 @@ pub struct Cluster {
     bindings_by_group: BTreeMap<Arc<str>, BTreeSet<Key>>,
     /// Pods by the binding that one of their gates is named after.
     gated: Index,
-    /// Services by the pods that their slices name, with how often they do.
+    /// Services by the pods that their slices name, with how often they do. A pod that is there stays on record once no
+    /// slice names it any more: its end is still news to those who had it as a target.
     services_of_pod: BTreeMap<Key, BTreeMap<Arc<str>, u32>>,
     pods_at: BTreeMap<IpAddr, BTreeSet<Key>>,
     /// When a watch last said something, by kind.
@@ -239,7 +240,20 @@ impl Cluster {
         let mut change = Change { kind: kind(record), key: meta(record).key.clone(), how, bindings: BTreeSet::new() };
         self.dependent(record, &mut change.bindings);
         self.index(record, false);
+        if let Record::Pod(pod) = record {
+            self.forget_services_of(&pod.meta.key);
+        }
         change
+    }
+
+    /// Forgets the Services whose slices do not name a pod any more.
+    fn forget_services_of(&mut self, pod: &Key) {
+        if let Some(services) = self.services_of_pod.get_mut(pod) {
+            services.retain(|_, count| *count > 0);
+            if services.is_empty() {
+                self.services_of_pod.remove(pod);
+            }
+        }
     }
 
     /// Bindings that depend on an object.
@@ -305,9 +319,8 @@ impl Cluster {
                     let services = self.services_of_pod.entry(pod.clone()).or_default();
                     let count = services.entry(Arc::clone(&slice.service)).or_default();
                     *count = if present { *count + 1 } else { count.saturating_sub(1) };
-                    services.retain(|_, count| *count > 0);
-                    if services.is_empty() {
-                        self.services_of_pod.remove(&pod);
+                    if self.pods.get(&pod).is_none() {
+                        self.forget_services_of(&pod);
                     }
                 }
             }

@@ -123,8 +123,9 @@ impl Binding {
             }
             let present = match state.presence(now) {
                 Presence::Present => true,
-                // It was wanted a moment ago, so it may well be registered.
-                Presence::Unknown => state.holder.is_some(),
+                // It was wanted a moment ago, so it may well be registered. In a group that others share the ledger says
+                // only what was about to be registered, once: there a look has to show it.
+                Presence::Unknown => state.holder.is_some() && !facts.shared,
                 Presence::Absent | Presence::LookFirst => false,
             };
             if !present {
@@ -154,7 +155,7 @@ impl Binding {
         alarm: &mut Alarm,
     ) {
         let now = desk.now;
-        if self.backend.missing.is_some_and(|(since, _)| now.saturating_sub(since) < ABSENCE) {
+        if self.backend.missing.is_some() && !self.backend.is_given_up(now) {
             self.brake.held = doubted.len();
             return;
         }
@@ -286,10 +287,13 @@ impl Binding {
         let Some(facts) = self.facts() else { return };
         let service_key = Key::new(&self.key.namespace, &record.spec.service_ref.name);
         let service = desk.cluster.services.get(&service_key);
-        let wanted = match service.and_then(|service| Some((service, service.port(&record.spec.service_ref.port)?))) {
-            Some((service, port)) => {
+        // The Service may be back and not seen yet: then its slices say so.
+        let port =
+            service.and_then(|service| service.port(&record.spec.service_ref.port)).or(self.backend.port.as_ref());
+        let wanted = match port.filter(|_| facts.target_type == TargetType::Ip) {
+            Some(port) => {
                 let source = super::endpoints::Source::Answer(slices, pods);
-                let reading = super::endpoints::targets_of(record, facts, service, port, desk.settings, source);
+                let reading = super::endpoints::addresses_of(record, facts, port, desk.settings, source);
                 reading.wanted.into_iter().map(|(spot, wanted)| (spot, wanted.owner.uid)).collect()
             }
             None => BTreeMap::new(),

@@ -8,7 +8,7 @@ use super::{
     desk::{Desk, What},
     group::Facts,
     retry::{Alarm, Retry},
-    spot::{Claim, Presence, Spot, Stamp, Verdict, Wrote},
+    spot::{Claim, Presence, Spot, SpotState, Stamp, Verdict, Wrote},
 };
 use crate::{
     Effect,
@@ -117,10 +117,7 @@ impl Binding {
     }
 
     /// Places whose gate waits for health, with since when.
-    fn waiting_gates<'a>(
-        &'a self,
-        desk: &'a Desk<'_>,
-    ) -> impl Iterator<Item = (&'a super::spot::SpotState, Duration)> + 'a {
+    fn waiting_gates<'a>(&'a self, desk: &'a Desk<'_>) -> impl Iterator<Item = (&'a SpotState, Duration)> + 'a {
         self.wanted.iter().filter(|(_, wanted)| wanted.owner.gated).filter_map(|(spot, wanted)| {
             let pod = desk.cluster.pods.get(&wanted.owner.key).filter(|pod| pod.meta.uid == wanted.owner.uid)?;
             let open = self.effective_gate(pod).is_some_and(|condition| condition.status == GateStatus::True);
@@ -216,7 +213,9 @@ impl Binding {
             said.insert(Spot::of(&health.target), Verdict::of(health));
         }
         for spot in said.keys() {
-            self.spots.entry(spot.clone()).or_default();
+            // What is found here and is not wanted has to leave from now on.
+            let leaving_since = (!self.wanted.contains_key(spot)).then_some(now);
+            self.spots.entry(spot.clone()).or_insert_with(|| SpotState { leaving_since, ..SpotState::default() });
         }
         self.drifted = None;
         let first = self.spots.values().all(|state| state.looked.is_none());

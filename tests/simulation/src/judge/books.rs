@@ -84,6 +84,8 @@ pub(super) struct View {
     pub(super) last_owner: BTreeMap<(String, String), (Key, Uid)>,
     /// What each gate was last wanted to be, and since when.
     pub(super) wanted_gates: BTreeMap<(Uid, String), (GateStatus, Duration)>,
+    /// What the tags of a group say, by the last answer, and when that came.
+    pub(super) tags: BTreeMap<String, (Duration, BTreeSet<String>)>,
     /// When AWS last said that a group does not exist, and when before.
     pub(super) not_found: BTreeMap<String, Vec<Duration>>,
     /// Removals wanted at the same instant, by group.
@@ -433,6 +435,13 @@ impl Books {
                 Outcome::Aws(Err(fault)),
             ) if fault.is("TargetGroupNotFound") => {
                 view.not_found.entry(group.as_str().to_owned()).or_default().push(now);
+            }
+            (Action::Aws { call: Call::DescribeTags { .. }, .. }, Outcome::Aws(Ok(Reply::Tags(tags)))) => {
+                for (group, tags) in tags {
+                    let list = tags.get(nlb::tags::NAMESPACES).map(String::as_str).unwrap_or_default();
+                    let names = list.split_whitespace().map(str::to_owned).collect();
+                    view.tags.insert(group.as_str().to_owned(), (now, names));
+                }
             }
             // It may not have come about: nothing follows from it.
             (Action::Kubernetes(Request::PatchGate { uid, condition_type, .. }), Outcome::Kubernetes(Err(_))) => {

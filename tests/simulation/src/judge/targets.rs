@@ -89,21 +89,19 @@ pub(super) fn own_removals(books: &Books, _: Duration, fact: &Fact<'_>) -> Optio
     (!foreign.is_empty()).then(|| format!("{}: foreign targets of a shared group", says("deregister", &foreign)))
 }
 
-/// Whether something about a binding takes all its targets away.
-fn binding_lives(books: &Books, now: Duration, group: &str, binding: &BindingRecord) -> bool {
-    let withdrawn = books.enforced
-        && books.tags.get(group).and_then(|history| history.last()).is_none_or(|(at, allowed)| {
-            *at <= now
-                && !matches!(allowed, Allowed::Namespaces(list)
-                    if list.iter().any(|name| name == "*" || **name == *binding.meta.key.namespace))
-        });
+/// Whether nothing takes all targets of a binding away. A tag that was withdrawn does, from when the registrar has read it
+/// until it may have to read it again: what the tag says at this moment it cannot know.
+fn binding_lives(books: &Books, view: &View, now: Duration, group: &str, binding: &BindingRecord) -> bool {
+    let names = |names: &BTreeSet<String>| names.contains("*") || names.contains(&*binding.meta.key.namespace);
+    let withdrawn =
+        books.enforced && view.tags.get(group).is_some_and(|(at, allowed)| *at + TAG_AGE >= now && !names(allowed));
     !binding.meta.deleting && !withdrawn
 }
 
 /// S6: deregister nothing whose owner is ready and not terminating in the newest state that the registrar was told.
 pub(super) fn premature_removal(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<String> {
     let (view, group, keys) = deregisters(books, fact)?;
-    for binding in view.bindings_of(&group).filter(|binding| binding_lives(books, now, &group, binding)) {
+    for binding in view.bindings_of(&group).filter(|binding| binding_lives(books, view, now, &group, binding)) {
         let of_service = |service: &str| *service == *binding.spec.service_ref.name;
         for slice in view.slices().filter(|slice| {
             of_service(&slice.service) && slice.meta.key.namespace == binding.meta.key.namespace && slice.by_controller
@@ -141,7 +139,7 @@ pub(super) fn brake(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<Str
         passing.extend(before.iter().cloned());
     }
     let bindings: Vec<&BindingRecord> = view.bindings_of(&group).collect();
-    if bindings.iter().all(|binding| !binding_lives(books, now, &group, binding)) {
+    if bindings.iter().all(|binding| !binding_lives(books, view, now, &group, binding)) {
         return None;
     }
     let is_proven =
