@@ -14,7 +14,7 @@ use super::{
     desk::{Desk, What},
     group::Facts,
     retry::{Alarm, Retry},
-    spot::{Presence, Spot, SpotState},
+    spot::{Presence, Spot, SpotState, Wrote},
 };
 use crate::{
     aws::{Bucket, HealthState},
@@ -90,6 +90,22 @@ impl Brake {
     }
 }
 
+/// Whether something is registered at a place for all that is known, so that it is worth deregistering. In a group that
+/// others share the ledger has what was about to be registered, once, and a call without a reply may never have been made:
+/// there a look has to show it.
+fn may_be_there(state: &SpotState, facts: &Facts, now: Duration) -> bool {
+    if facts.shared && matches!(state.wrote, Wrote::RegisterLost(_)) && !state.shown {
+        return false;
+    }
+    match state.presence(now) {
+        Presence::Present => true,
+        // It was wanted a moment ago, so it may well be registered.
+        Presence::Unknown => state.holder.is_some() && !facts.shared,
+        Presence::Absent => state.may_appear(now),
+        Presence::LookFirst => false,
+    }
+}
+
 impl Binding {
     /// What may be deregistered now, with the cause of each. Everything that is in the way of the rest rings the alarm
     /// or asks for a second look.
@@ -121,14 +137,7 @@ impl Binding {
             if self.wanted.contains_key(spot) || state.in_flight || !self.may_remove(spot, facts, desk) {
                 continue;
             }
-            let present = match state.presence(now) {
-                Presence::Present => true,
-                // It was wanted a moment ago, so it may well be registered. In a group that others share the ledger says
-                // only what was about to be registered, once: there a look has to show it.
-                Presence::Unknown => state.holder.is_some() && !facts.shared,
-                Presence::Absent | Presence::LookFirst => false,
-            };
-            if !present {
+            if !may_be_there(state, facts, now) {
                 continue;
             }
             match self.reason(spot, state, facts, desk) {
@@ -363,10 +372,7 @@ impl Binding {
 
     /// What this binding has in the group.
     fn own_spots(&self, facts: &Facts, desk: &Desk<'_>) -> BTreeSet<Spot> {
-        let present = self
-            .spots
-            .iter()
-            .filter(|(_, state)| !state.in_flight && matches!(state.presence(desk.now), Presence::Present));
+        let present = self.spots.iter().filter(|(_, state)| !state.in_flight && may_be_there(state, facts, desk.now));
         let own = present.filter(|(spot, state)| self.is_own(spot, state, facts, desk));
         own.map(|(spot, _)| spot.clone()).collect()
     }

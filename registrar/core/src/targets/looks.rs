@@ -226,7 +226,11 @@ impl Binding {
             state.looked = Some(asked);
             state.verdict = said.remove(spot);
             let listed = state.verdict.as_ref().is_some_and(|verdict| !verdict.is_gone());
-            if listed && matches!(state.wrote, Wrote::Registered(stamp) if stamp.effect < asked.effect) {
+            let registered = match state.wrote {
+                Wrote::Registered(stamp) | Wrote::RegisterLost(stamp) => stamp.effect < asked.effect,
+                _ => false,
+            };
+            if listed && registered {
                 state.shown = true;
             }
             let after = state.presence(now);
@@ -238,10 +242,7 @@ impl Binding {
                 }
                 _ => {}
             }
-            let checks_over = match state.verdict.as_ref().map(|verdict| &verdict.state) {
-                Some(HealthState::Initial | HealthState::Unused | HealthState::Draining) | None => false,
-                Some(_) => true,
-            };
+            let unchecked = matches!(state.verdict.as_ref().map(|verdict| &verdict.state), Some(HealthState::Unused));
             let open = state.holder.as_ref().and_then(|holder| {
                 let pod = desk.cluster.pods.get(&holder.owner.key).filter(|pod| pod.meta.uid == holder.owner.uid)?;
                 Some(pod.gate(&self.key.name)?.is_open_by_health())
@@ -254,10 +255,11 @@ impl Binding {
                 _ if contested => {}
                 Claim::Undecided if !listed => holder.claim = Claim::Fresh,
                 Claim::Undecided if !holder.owner.gated || open == Some(true) => holder.claim = Claim::Adopted,
-                Claim::Undecided if checks_over => holder.claim = Claim::Takeover,
-                // Its checks have not come to an end: those that decide are still to come.
-                Claim::Undecided | Claim::Takeover if listed && !checks_over => holder.claim = Claim::Fresh,
-                Claim::Undecided | Claim::Takeover | Claim::Fresh | Claim::Adopted => {}
+                // Nobody has been checked there: all that decide are still to come.
+                Claim::Undecided | Claim::Takeover if unchecked => holder.claim = Claim::Fresh,
+                // Even where checks have not come to an end, some that will decide may have been another's.
+                Claim::Undecided => holder.claim = Claim::Takeover,
+                Claim::Takeover | Claim::Fresh | Claim::Adopted => {}
             }
             if holder.owner.gated && open != Some(true) {
                 holder.waiting_since.get_or_insert(now);

@@ -124,6 +124,10 @@ pub(super) struct Books {
     pub(super) tags: BTreeMap<String, Vec<(Duration, Allowed)>>,
     /// Targets that a registrar has registered, ever.
     pub(super) ours: BTreeSet<TargetKey>,
+    /// Targets that came to a group at one time: a call that is refused for one target may take the others in.
+    arrived: (Duration, BTreeSet<TargetKey>),
+    /// Pods that are terminating or gone in storage.
+    leaving: BTreeSet<Uid>,
     /// Registrations that were acknowledged to a registrar, since the target was last deregistered.
     pub(super) acknowledged: BTreeMap<TargetKey, Vec<Acknowledged>>,
     /// When a target was last deregistered by a registrar.
@@ -282,6 +286,8 @@ impl Books {
             leased_to: None,
             tags: BTreeMap::new(),
             ours: BTreeSet::new(),
+            arrived: (Duration::ZERO, BTreeSet::new()),
+            leaving: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
             deregistered_at: BTreeMap::new(),
             counts: Counts::default(),
@@ -291,6 +297,11 @@ impl Books {
     /// Since when a pod has had an address, by what is stored.
     pub(super) fn owner_since(&self, address: &str, uid: &Uid) -> Option<Duration> {
         self.owners.get(address)?.iter().find(|(_, owners)| owners.contains(uid)).map(|(since, _)| *since)
+    }
+
+    /// Whether a pod is terminating or gone in storage, whoever knows of it.
+    pub(super) fn is_leaving(&self, uid: &Uid) -> bool {
+        self.leaving.contains(uid)
     }
 
     /// Who had an address last, or had it before it was given back.
@@ -320,18 +331,14 @@ impl Books {
                     streak.clear();
                 }
             }
-            Fact::Target { key, to, .. } => match *to {
-                "healthy" => {
-                    let zones = self.streaks.get(*key).into_iter().flat_map(BTreeMap::values);
-                    let deciding = zones.flat_map(|streak| streak.iter().rev().take(THRESHOLD as usize).cloned());
-                    self.decided_by.insert((*key).clone(), deciding.collect());
+            Fact::Target { key, from: "none" | "draining", to: to @ "initial" } => {
+                if self.arrived.0 != now {
+                    self.arrived = (now, BTreeSet::new());
                 }
-                "initial" | "draining" | "none" => {
-                    self.streaks.remove(*key);
-                    self.decided_by.remove(*key);
-                }
-                _ => {}
-            },
+                self.arrived.1.insert((*key).clone());
+                self.target_turned(key, to);
+            }
+            Fact::Target { key, to, .. } => self.target_turned(key, to),
             Fact::Tagged { group, allowed } => {
                 self.tags.entry((*group).to_owned()).or_default().push((now, (*allowed).clone()));
             }
@@ -343,8 +350,27 @@ impl Books {
         }
     }
 
+    /// What the API says of a target has changed.
+    fn target_turned(&mut self, key: &TargetKey, to: &str) {
+        match to {
+            "healthy" => {
+                let zones = self.streaks.get(key).into_iter().flat_map(BTreeMap::values);
+                let deciding = zones.flat_map(|streak| streak.iter().rev().take(THRESHOLD as usize).cloned());
+                self.decided_by.insert(key.clone(), deciding.collect());
+            }
+            "initial" | "draining" | "none" => {
+                self.streaks.remove(key);
+                self.decided_by.remove(key);
+            }
+            _ => {}
+        }
+    }
+
     fn stored_pod(&mut self, now: Duration, uid: &Uid, record: Option<&Record>) {
         let pod = if let Some(Record::Pod(pod)) = record { Some(pod) } else { None };
+        if pod.is_none_or(|pod| pod.meta.deleting) {
+            self.leaving.insert(uid.clone());
+        }
         let addresses: BTreeSet<String> =
             pod.into_iter().filter(|p| !p.finished).flat_map(|p| &p.addresses).map(ToString::to_string).collect();
         for address in addresses.iter().chain(&self.owners.keys().cloned().collect::<BTreeSet<_>>()) {
@@ -515,6 +541,12 @@ impl Books {
     }
 
     fn called(&mut self, now: Duration, number: Number, effect: &Effect, call: &Call, reply: Option<&Reply>) {
+        if let Call::RegisterTargets { group, targets } = call
+            && self.arrived.0 == now
+        {
+            let keys = targets.iter().map(|target| key_of(group, target));
+            self.ours.extend(keys.filter(|key| self.arrived.1.contains(key)));
+        }
         let Some(reply) = reply else { return };
         match (call, reply) {
             (Call::DescribeTargetHealth { group }, Reply::TargetHealth(states)) => {
