@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// Where endpoints are read from.
+#[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
     /// The caches.
     Cache(&'a Cluster),

@@ -73,7 +73,8 @@ impl Binding {
             .spots
             .iter()
             .filter(|(spot, state)| {
-                !self.wanted.contains_key(spot) && !state.in_flight && state.presence(desk.now) == Presence::Absent
+                let absent = state.presence(desk.now) == Presence::Absent && !state.may_appear(desk.now);
+                !self.wanted.contains_key(spot) && !state.in_flight && absent
             })
             .map(|(spot, _)| spot.to_string())
             .collect();
