@@ -87,7 +87,8 @@ impl Settling {
             }
             // Tags are read once a minute.
             Fact::Tagged { .. } => self.disturbed(now + TAG_AGE),
-            Fact::Target { to, .. } if *to == "healthy" || *to == "unhealthy" => self.disturbed(now),
+            // What has just been registered has its checks before it.
+            Fact::Target { to, .. } if matches!(*to, "healthy" | "unhealthy" | "initial") => self.disturbed(now),
             // What is merely said may be said later: nobody waits for it, so it is looked up at leisure.
             Fact::Wants { effect, .. }
                 if self.settled_at.is_some_and(|at| now >= at + DRIFT * 2 || !is_said(&effect.action))

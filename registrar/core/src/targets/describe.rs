@@ -90,7 +90,11 @@ impl Describing {
                     continue;
                 }
                 let urgent = keys.iter().filter_map(|key| bindings.get(key)).any(|binding| {
-                    if tags { !binding.authority.is_known(desk.settings) } else { binding.group.is_none() }
+                    if tags {
+                        binding.authority.is_waited_for(desk.settings, desk.now)
+                    } else {
+                        binding.group.is_none()
+                    }
                 });
                 let kind = if tags { Kind::Tags(account.clone()) } else { Kind::Groups(account.clone()) };
                 let priority = if urgent { Priority::Gates } else { Priority::Drift };

@@ -141,6 +141,9 @@ impl Binding {
         let leaving = self.wanted.iter().filter(|(_, wanted)| gone(wanted));
         self.terminating = leaving.map(|(spot, wanted)| (spot.clone(), wanted.owner.key.clone())).collect();
         self.wanted.retain(|_, wanted| !gone(wanted));
+        for wanted in self.wanted.values_mut() {
+            wanted.unproven = true;
+        }
         if let Some(port) = self.backend.port.as_ref().filter(|_| facts.target_type == TargetType::Ip) {
             let shown = addresses_of(record, facts, port, desk.settings, Source::Cache(desk.cluster));
             self.terminating.extend(shown.terminating);

@@ -242,7 +242,6 @@ impl Binding {
                 }
                 _ => {}
             }
-            let unchecked = matches!(state.verdict.as_ref().map(|verdict| &verdict.state), Some(HealthState::Unused));
             let open = state.holder.as_ref().and_then(|holder| {
                 let pod = desk.cluster.pods.get(&holder.owner.key).filter(|pod| pod.meta.uid == holder.owner.uid)?;
                 Some(pod.gate(&self.key.name)?.is_open_by_health())
@@ -255,9 +254,7 @@ impl Binding {
                 _ if contested => {}
                 Claim::Undecided if !listed => holder.claim = Claim::Fresh,
                 Claim::Undecided if !holder.owner.gated || open == Some(true) => holder.claim = Claim::Adopted,
-                // Nobody has been checked there: all that decide are still to come.
-                Claim::Undecided | Claim::Takeover if unchecked => holder.claim = Claim::Fresh,
-                // Even where checks have not come to an end, some that will decide may have been another's.
+                // Even where checks have not come to an end, some of those that decide may have been another's.
                 Claim::Undecided => holder.claim = Claim::Takeover,
                 Claim::Takeover | Claim::Fresh | Claim::Adopted => {}
             }

@@ -9,12 +9,13 @@ use super::{
     retry::{Alarm, Retry},
 };
 use crate::{
-    cluster::{GateCondition, GateStatus, Key, PodRecord, Uid},
+    cluster::{GateCondition, GateStatus, Key, Kind, PodRecord, Uid},
     effect::{About, EffectId, Priority, Request},
     event::Denial,
 };
 
-/// For how long what was written is believed although the cache says otherwise.
+/// For how long what was written is believed although the cache says otherwise, by when the watch was last heard: while it
+/// is silent, or the process stands still, the cache cannot catch up.
 const BELIEVED: Duration = Duration::from_secs(30);
 /// The same for a patch of which it will never be heard whether it was made.
 const SUPPOSED: Duration = Duration::from_secs(5);
@@ -132,15 +133,22 @@ impl Gates {
         if self.pods.is_empty() {
             return;
         }
+        let heard = desk.cluster.heard_at(Kind::Pod).unwrap_or_default();
         let cached: BTreeMap<&Uid, Option<&GateCondition>> = desk
             .cluster
             .gated(name)
             .map(|pod| (&pod.meta.uid, pod.gate(&name.name).and_then(|gate| gate.condition.as_ref())))
             .collect();
         self.pods.retain(|uid, gate| {
-            let Some(cached) = cached.get(uid) else { return gate.flight.is_some() };
-            gate.written =
-                gate.written.take().filter(|(condition, until)| Some(condition) != *cached && desk.now < *until);
+            let cached = cached.get(uid);
+            gate.written = gate.written.take().filter(|(condition, until)| {
+                // A pod that a list from the past does not have comes back as it was then.
+                let caught_up = cached.map_or(desk.cluster.pods.is_gone(uid), |cached| *cached == Some(condition));
+                !caught_up && heard < *until
+            });
+            if cached.is_none() {
+                return gate.flight.is_some() || gate.written.is_some();
+            }
             gate.flight.is_some() || gate.written.is_some() || gate.over || !gate.retry.is_due(desk.now)
         });
     }

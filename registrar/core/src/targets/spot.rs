@@ -59,6 +59,8 @@ pub struct Wanted {
     pub owner: Owner,
     /// Whether another live pod has the address too. The target stays and no gate opens until one of the two is gone.
     pub contested: bool,
+    /// Whether it stays only because its Service has not been away for long: nothing is registered on such grounds.
+    pub unproven: bool,
     /// `all` for an address outside the VPC's subnets.
     pub zone: Option<&'static str>,
     /// For QUIC groups.
@@ -123,7 +125,7 @@ impl Wrote {
 pub enum Claim {
     /// Nobody has looked since: it may be registered for somebody else.
     Undecided,
-    /// Nothing was registered there, or it was not checked: the verdict is going to be on this owner.
+    /// Nothing was registered there: the verdict is going to be on this owner.
     Fresh,
     /// It was registered already, for somebody else as far as we know: the verdict is on this owner only after as many
     /// checks as turn it.

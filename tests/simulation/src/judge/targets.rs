@@ -154,7 +154,12 @@ pub(super) fn brake(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<Str
     let healthy = look.states.values().filter(|(state, _)| *state == HealthState::Healthy).count();
     let left =
         look.states.iter().filter(|(key, (state, _))| *state != HealthState::Draining && !passing.contains(*key));
-    let left = left.count();
+    // What was acknowledged since that look was asked for is there too, whether or not it shows.
+    let new = books.acknowledged.iter().filter(|(key, acknowledged)| {
+        let since = acknowledged.iter().any(|acknowledged| acknowledged.at >= look.sent_at);
+        key.group == group && since && !passing.contains(*key) && !look.states.contains_key(*key)
+    });
+    let left = left.count() + new.count();
     let taken =
         unproven.iter().filter(|key| look.states.get(*key).is_some_and(|(state, _)| *state == HealthState::Healthy));
     let taken = taken.count();
