@@ -1,6 +1,6 @@
 //! Whether the world has settled (L1): what should be registered is, every healthy pod's gate is open, and stays so.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use registrar_core::{
     cluster::{GateStatus, Kind},
@@ -22,6 +22,8 @@ const DRIFT: Duration = Duration::from_secs(310);
 /// How long a Service may be absent before its targets leave, and from when on: since it went, or since whoever leads has
 /// led, for only what a process has seen itself counts.
 const ABSENCE: Duration = Duration::from_mins(1);
+/// How long the ledger of a shared group may name a target that has left: for so long AWS may not show what is there.
+const UNSEEN: Duration = Duration::from_mins(1);
 /// How long a change of tags may go unnoticed.
 const TAG_AGE: Duration = Duration::from_mins(1);
 /// How long a world may go on being disturbed by itself once all faults are over.
@@ -141,7 +143,9 @@ impl World {
             }
             return;
         }
-        match wrong {
+        let ledger = self.wrong_ledger();
+        match wrong.or_else(|| ledger.clone().filter(|_| now >= grace + self.by_slowest_clock(UNSEEN))) {
+            None if ledger.is_some() => {}
             None => {
                 self.settling.settled_at = Some(now);
                 self.settling.passed.get_or_insert_with(|| Crashes::passed(&self.crashes));
@@ -210,6 +214,28 @@ impl World {
             }
             if let Some(wrong) = self.wrong_gates(index, binding.is_some()) {
                 return Some(wrong);
+            }
+        }
+        None
+    }
+
+    /// What the ledger of a shared group has and should not have.
+    fn wrong_ledger(&self) -> Option<String> {
+        let plans = self.scene.bindings.iter().enumerate().filter(|(_, plan)| plan.shared);
+        for (index, plan) in plans {
+            let bound = self.etcd.binding(&plan.key()).is_some();
+            let mut wanted = if bound { self.desired(index) } else { BTreeSet::new() };
+            let cursed = |address: &Ipv4Addr| TargetKey {
+                group: self.groups[index].clone(),
+                address: address.to_string(),
+                port: TARGET_PORT,
+            };
+            wanted.extend(self.scene.cursed.iter().map(cursed));
+            let wanted: BTreeSet<String> =
+                wanted.into_iter().map(|key| format!("{}:{}", key.address, key.port)).collect();
+            let ledger = self.etcd.ledgers.get(&plan.key()).into_iter().flatten();
+            if let Some(entry) = ledger.into_iter().find(|entry| !wanted.contains(*entry)) {
+                return Some(format!("the ledger of {} has {entry}, which has left", plan.name));
             }
         }
         None

@@ -84,6 +84,6 @@ pub fn dispatch(
             binding.ledger_read(result, desk);
         }
         What::PutLedger(targets) => binding.ledger_written(targets, kubernetes(outcome).is_ok(), desk),
-        What::Groups(..) | What::Tags(_) | What::Gate(..) | What::Orphan | What::Nothing => {}
+        What::Groups(..) | What::Tags(..) | What::Gate(..) | What::Orphan | What::Nothing => {}
     }
 }

@@ -87,7 +87,7 @@ impl Binding {
             let listed = state.verdict.as_ref().is_some_and(|verdict| !verdict.is_gone());
             open += usize::from(is_open && listed);
             let Aim::Set(aim) = self.aim(record, facts, (spot, wanted, state), current, desk, alarm) else { continue };
-            if current != Some(&aim) {
+            if current != Some(&aim) || self.gates.is_supposed(&pod.meta.uid) {
                 let closes = is_open && aim.status != GateStatus::True;
                 closing += usize::from(closes);
                 aims.push((pod.meta.key.clone(), pod.meta.uid.clone(), aim, closes));

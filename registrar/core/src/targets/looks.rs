@@ -120,7 +120,8 @@ impl Binding {
     fn waiting_gates<'a>(&'a self, desk: &'a Desk<'_>) -> impl Iterator<Item = (&'a SpotState, Duration)> + 'a {
         self.wanted.iter().filter(|(_, wanted)| wanted.owner.gated).filter_map(|(spot, wanted)| {
             let pod = desk.cluster.pods.get(&wanted.owner.key).filter(|pod| pod.meta.uid == wanted.owner.uid)?;
-            let open = self.effective_gate(pod).is_some_and(|condition| condition.status == GateStatus::True);
+            let open = self.effective_gate(pod).is_some_and(|condition| condition.status == GateStatus::True)
+                && !self.gates.is_supposed(&pod.meta.uid);
             let state = self.spots.get(spot)?;
             let since = state.holder.as_ref()?.waiting_since;
             (!open).then_some((state, since.unwrap_or(desk.now)))

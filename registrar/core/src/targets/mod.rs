@@ -288,8 +288,8 @@ impl Targets {
                 }
                 return;
             }
-            What::Tags(members) => {
-                for key in describing.tags_said(&members, aws(outcome), bindings, &mut desk) {
+            What::Tags(account, members) => {
+                for key in describing.tags_said(&account, &members, aws(outcome), bindings, &mut desk) {
                     self.wake(&key, now);
                 }
                 return;

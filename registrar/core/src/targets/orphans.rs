@@ -147,7 +147,7 @@ impl Orphans {
             };
             let cluster = desk.cluster;
             for pod in cluster.gated(key) {
-                if closed(pod, gates.effective(key, pod)) {
+                if closed(pod, gates.effective(key, pod)) || gates.is_supposed(&pod.meta.uid) {
                     let because = format!("{}: {}", condition.reason, condition.message);
                     gates.set(key, pod, condition.clone(), because, desk, &mut Alarm::default());
                 }

@@ -17,8 +17,6 @@ use crate::{
 /// For how long what was written is believed although the cache says otherwise, by when the watch was last heard: while it
 /// is silent, or the process stands still, the cache cannot catch up.
 const BELIEVED: Duration = Duration::from_secs(30);
-/// The same for a patch of which it will never be heard whether it was made.
-const SUPPOSED: Duration = Duration::from_secs(5);
 
 /// A gate of one pod.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +24,9 @@ struct PodGate {
     flight: Option<(EffectId, GateCondition)>,
     /// What was written last, and until when it is believed, unless the cache has it before.
     written: Option<(GateCondition, Duration)>,
+    /// Whether it will never be heard if what is taken for written was: then nothing is undone on that ground, and whatever
+    /// is to be there is written again.
+    supposed: bool,
     retry: Retry,
     /// The pod is gone or replaced, whatever the cache says.
     over: bool,
@@ -46,6 +47,11 @@ impl Gates {
         let Some(gate) = self.pods.get(&pod.meta.uid) else { return cached };
         let flight = gate.flight.as_ref().map(|(_, condition)| condition);
         flight.or(gate.written.as_ref().map(|(condition, _)| condition)).or(cached)
+    }
+
+    /// Whether it is not sure that a pod's gate is as it is taken to be.
+    pub fn is_supposed(&self, pod: &Uid) -> bool {
+        self.pods.get(pod).is_some_and(|gate| gate.supposed && gate.flight.is_none())
     }
 
     /// Whether nothing is known that the cache does not have.
@@ -104,6 +110,7 @@ impl Gates {
                 let before = gate.written.take().map(|(before, _)| before);
                 gate.retry.clear();
                 gate.written = Some((condition.clone(), desk.now + BELIEVED));
+                gate.supposed = false;
                 let cached = pod.and_then(|pod| pod.gate(&name.name)).and_then(|gate| gate.condition.clone());
                 let before = before.or(cached).map(|before| before.status);
                 if let Some(pod) = pod.filter(|_| before != Some(condition.status)) {
@@ -123,7 +130,8 @@ impl Gates {
     pub fn interrupted(&mut self, now: Duration) {
         for gate in self.pods.values_mut() {
             if let Some((_, condition)) = gate.flight.take() {
-                gate.written = Some((condition, now + SUPPOSED));
+                gate.written = Some((condition, now + BELIEVED));
+                gate.supposed = true;
             }
         }
     }
@@ -146,6 +154,7 @@ impl Gates {
                 let caught_up = cached.map_or(desk.cluster.pods.is_gone(uid), |cached| *cached == Some(condition));
                 !caught_up && heard < *until
             });
+            gate.supposed &= gate.written.is_some();
             if cached.is_none() {
                 return gate.flight.is_some() || gate.written.is_some();
             }

@@ -20,6 +20,8 @@ const PROOF_AGE: Duration = Duration::from_secs(30);
 const TAG_AGE: Duration = Duration::from_mins(1);
 /// How old a second look may be when it is acted upon.
 const SECOND_LOOK_AGE: Duration = Duration::from_secs(15);
+/// For how long AWS may not show what it has acknowledged.
+const UNSEEN: Duration = Duration::from_mins(1);
 /// Two answers that a group does not exist must lie so far apart to be believed.
 const APART: Duration = Duration::from_secs(5);
 
@@ -154,9 +156,9 @@ pub(super) fn brake(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<Str
     let healthy = look.states.values().filter(|(state, _)| *state == HealthState::Healthy).count();
     let left =
         look.states.iter().filter(|(key, (state, _))| *state != HealthState::Draining && !passing.contains(*key));
-    // What was acknowledged since that look was asked for is there too, whether or not it shows.
+    // What was acknowledged a moment ago is there too, whether or not looks show it yet.
     let new = books.acknowledged.iter().filter(|(key, acknowledged)| {
-        let since = acknowledged.iter().any(|acknowledged| acknowledged.at >= look.sent_at);
+        let since = acknowledged.iter().any(|acknowledged| acknowledged.at + UNSEEN >= now);
         key.group == group && since && !passing.contains(*key) && !look.states.contains_key(*key)
     });
     let left = left.count() + new.count();
