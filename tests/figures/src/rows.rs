@@ -10,19 +10,20 @@ pub const PARTS: &[Part] = &[
     Part {
         name: "webhook",
         about: "the webhook as a process; client and server share this machine",
-        command: "cargo bench --offline --quiet --workspace --bench load",
+        command: "cargo bench --offline --quiet -p webhook --bench load",
         long: false,
     },
     Part {
         name: "emulator",
         about: "short connections over loopback; the data plane, the target and 32 clients are a process each",
-        command: "cargo run --offline --release --quiet -p aws-emulator --example dataplane_bench",
+        command: "target/release/examples/dataplane_bench",
         long: false,
     },
     Part {
         name: "gates",
         about: "a Deployment of 1 scaled to 101 in the lab, with Sluice as its chart installs it; AWS is instant",
-        command: "target/release/lab exec --logs target/bench/logs/gates --profile instant --time-scale 20 -- \
+        command: "target/release/lab exec --logs target/bench/logs/gates --profile instant --time-scale 20 \
+                  --image sluice-webhook=target/bench/bin/webhook --image sluice-registrar=target/bench/bin/registrar -- \
                   cargo bench --offline --quiet --workspace --bench lab -- gates",
         long: false,
     },
@@ -30,7 +31,8 @@ pub const PARTS: &[Part] = &[
         name: "lags",
         about: "the same with the lags of a real load balancer on a true clock, and the rate limits AWS has published: \
                 100 pods in a group, then 100 Deployments of a pod, each with a group, rolled at once",
-        command: "target/release/lab exec --logs target/bench/logs/lags --profile real-2023 -- \
+        command: "target/release/lab exec --logs target/bench/logs/lags --profile real-2023 \
+                  --image sluice-webhook=target/bench/bin/webhook --image sluice-registrar=target/bench/bin/registrar -- \
                   cargo bench --offline --quiet --workspace --bench lab -- lags",
         long: false,
     },
@@ -67,7 +69,9 @@ pub const PARTS: &[Part] = &[
         about: "500 connections a second through the load balancer during 50 rollouts, a scale-in and a node drain, with the \
                 lags of a real load balancer, on clocks twenty times as fast",
         command: "SLUICE_ROLLOUTS=50 target/release/lab exec --logs target/bench/logs/rollouts --profile real-2023 \
-                  --time-scale 20 -- cargo bench --offline --quiet --workspace --bench lab -- rollouts",
+                  --time-scale 20 \
+                  --image sluice-webhook=target/bench/bin/webhook --image sluice-registrar=target/bench/bin/registrar -- \
+                  cargo bench --offline --quiet --workspace --bench lab -- rollouts",
         long: true,
     },
 ];

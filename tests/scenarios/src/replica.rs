@@ -98,8 +98,8 @@ impl Replica {
     }
 }
 
-/// The registrar that is built for release, unless `REGISTRAR` names another program.
+/// The registrar that `.ci/bench` has built, unless `REGISTRAR` names another program.
 pub fn program() -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/release/registrar");
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench/bin/registrar");
     std::env::var_os("REGISTRAR").map_or(built, PathBuf::from)
 }
