@@ -14,7 +14,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde::de::DeserializeOwned;
@@ -150,6 +150,13 @@ impl Fleet {
             self.set_containers_ready(*place, ready).await
         });
         stream::iter(created).buffer_unordered(AT_ONCE).try_for_each(|()| async { Ok(()) }).await
+    }
+
+    /// Deletes a pod at once.
+    pub async fn delete(&self, place: Place) -> Result<()> {
+        let pods = self.api::<Pod>(place.service);
+        pods.delete(&place.name(), &DeleteParams::default().grace_period(0)).await?;
+        Ok(())
     }
 
     /// Writes a pod's status, as its kubelet would when its containers are ready, or are not.

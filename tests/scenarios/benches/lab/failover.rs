@@ -5,6 +5,7 @@
 //! data of the first; the registrars ask that one only.
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -15,7 +16,7 @@ use figures::record;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use scenarios::{
-    fleet::{Fleet, Place},
+    fleet::Fleet,
     replica::{Replica, Replicas, program},
     run,
     target_group::{Emulator, is_write},
@@ -36,6 +37,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const PORT: &str = "6444";
 /// How often a pod comes or goes while the API server is away.
 const CHURN: Duration = Duration::from_millis(200);
+/// How many of those pods there are at a time.
+const LIVING: usize = 10;
 
 pub(crate) async fn measure() -> Result<()> {
     let emulator = Emulator::new()?;
@@ -81,7 +84,6 @@ pub(crate) async fn measure() -> Result<()> {
     }
     settled(&emulator, 100, PATIENCE).await?;
     println!("SIGKILL to the API server, which is started again at once");
-    let (churned, unchurned) = all.split_at(BINDINGS);
     let restarted = async {
         sleep(Duration::from_secs(2)).await;
         server.kill().await?;
@@ -97,15 +99,14 @@ pub(crate) async fn measure() -> Result<()> {
         anyhow::Ok(())
     };
     tokio::select! {
-        ended = churn(&fleet, churned) => ended?,
+        ended = churn(&mut fleet) => ended?,
         measured = restarted => measured?,
     }
     // What is measured is of use only if nothing was harmed.
     let removed = emulator.calls(0).await?;
     let removed = removed.iter().filter(|call| call["action"] == "DeregisterTargets").map(ToString::to_string);
     let removed: Vec<_> = removed.collect();
-    let harmed =
-        unchurned.iter().find(|place| removed.iter().any(|call| call.contains(&format!("\"{}\"", place.address()))));
+    let harmed = all.iter().find(|place| removed.iter().any(|call| call.contains(&format!("\"{}\"", place.address()))));
     ensure!(harmed.is_none(), "{harmed:?} was deregistered although it was ready");
     std::fs::remove_dir_all(&directory)?;
     Ok(())
@@ -123,12 +124,17 @@ async fn take_leader(fleet: &Fleet, pair: &mut Vec<Replica>) -> Result<Replica> 
     Ok(pair.remove(place))
 }
 
-/// Lets the containers of pods be ready and unready by turns, without end.
-async fn churn(fleet: &Fleet, places: &[Place]) -> Result<()> {
-    let mut ticks = interval(CHURN);
-    for (ready, place) in [false, true].into_iter().cycle().flat_map(|ready| places.iter().map(move |p| (ready, *p))) {
+/// Makes pods and deletes them a while later, in all Services by turns, without end.
+async fn churn(fleet: &mut Fleet) -> Result<()> {
+    let (mut ticks, mut living) = (interval(CHURN), VecDeque::new());
+    for service in (0..BINDINGS).cycle() {
         ticks.tick().await;
-        fleet.set_containers_ready(place, ready).await?;
+        living.extend(fleet.pods(service, 1, true, true).await?);
+        if living.len() > LIVING
+            && let Some(oldest) = living.pop_front()
+        {
+            fleet.delete(oldest).await?;
+        }
     }
     Ok(())
 }
