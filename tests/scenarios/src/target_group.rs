@@ -12,6 +12,14 @@ pub async fn aws(arguments: &[&str]) -> Result<String> {
     Ok(run("aws", &arguments, "").await?.trim().to_owned())
 }
 
+/// The states of a group's targets as AWS says them, by address or instance.
+pub async fn states(group: &str) -> Result<Vec<(String, String)>> {
+    let query = "TargetHealthDescriptions[].[Target.Id,TargetHealth.State]";
+    let text = aws(&["elbv2", "describe-target-health", "--target-group-arn", group, "--query", query]).await?;
+    let lines = text.lines().filter_map(|line| line.split_once('\t'));
+    Ok(lines.map(|(id, state)| (id.to_owned(), state.to_owned())).collect())
+}
+
 /// A target group of addresses behind a listener of a load balancer, and where the log was when it was made.
 pub struct TargetGroup {
     /// Its ARN.
@@ -71,10 +79,15 @@ impl TargetGroup {
 
     /// A Service `web` and a binding `web` of it to this group.
     pub async fn bind(&self, lab: &Scenario) -> Result<()> {
+        self.bind_with(lab, "").await
+    }
+
+    /// The same with more in the binding's spec: `, <field>: <value>`.
+    pub async fn bind_with(&self, lab: &Scenario, more: &str) -> Result<()> {
         lab.apply(&format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{ name: web }}\nspec: {{ selector: {{ app: web }}, ports: [{{ port: 80, targetPort: 8080 }}] }}\n\
              ---\napiVersion: elbv2.k8s.aws/v1beta1\nkind: TargetGroupBinding\nmetadata: {{ name: web }}\n\
-             spec: {{ targetGroupARN: {}, targetType: ip, serviceRef: {{ name: web, port: 80 }} }}\n",
+             spec: {{ targetGroupARN: {}, targetType: ip, serviceRef: {{ name: web, port: 80 }}{more} }}\n",
             self.arn
         ))
         .await
@@ -82,10 +95,7 @@ impl TargetGroup {
 
     /// The states that AWS says, by address.
     pub async fn states(&self) -> Result<Vec<(String, String)>> {
-        let query = "TargetHealthDescriptions[].[Target.Id,TargetHealth.State]";
-        let text = aws(&["elbv2", "describe-target-health", "--target-group-arn", &self.arn, "--query", query]).await?;
-        let lines = text.lines().filter_map(|line| line.split_once('\t'));
-        Ok(lines.map(|(address, state)| (address.to_owned(), state.to_owned())).collect())
+        states(&self.arn).await
     }
 
     /// The state of one target, once it is that.

@@ -1,85 +1,33 @@
 //! Every vector that is read without a refusal: its annotations applied, changed and removed, and the state of AWS compared
 //! with the model after each.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Service;
-use nlb::{
-    service::{self, Ownership},
-    settings::ModelSettings,
-};
 use registrar_core::{
     aws::{Call, ListenerQuery, LoadBalancerQuery, Reply, TargetGroupQuery},
     balancers::{Intent, Plan, TargetGroup},
 };
-use serde_json::{Map, Value};
+use vectors::{BACKENDS, SECURITY_GROUP, Vector, is_of_the_world, plain};
 
 use crate::bench::Bench;
-
-struct Vector {
-    name: String,
-    settings: ModelSettings,
-    service: Service,
-}
-
-fn vectors() -> Vec<Vector> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors");
-    let mut found = Vec::new();
-    let mut topics: Vec<_> = fs::read_dir(root).unwrap().flatten().filter(|entry| entry.path().is_dir()).collect();
-    topics.sort_by_key(std::fs::DirEntry::path);
-    for topic in topics {
-        let mut files: Vec<_> = fs::read_dir(topic.path()).unwrap().flatten().map(|entry| entry.path()).collect();
-        files.sort();
-        for file in files {
-            let name = format!(
-                "{}/{}",
-                topic.file_name().to_string_lossy(),
-                file.file_stem().unwrap_or_default().to_string_lossy()
-            );
-            found.extend(read(name, &fs::read_to_string(&file).unwrap()));
-        }
-    }
-    found
-}
-
-fn read(name: String, text: &str) -> Option<Vector> {
-    let documents: Vec<Map<String, Value>> = serde_saphyr::from_multiple(text).ok()?;
-    let object = documents.iter().find(|document| document.get("kind") == Some(&Value::from("Service")))?;
-    let service: Service = serde_json::from_value(Value::Object(object.clone())).ok()?;
-    let settings = documents.iter().find_map(|document| document.get("settings")).cloned();
-    let mut settings: ModelSettings = settings.map(|value| serde_json::from_value(value).unwrap()).unwrap_or_default();
-    if settings.cluster_name.is_empty() {
-        "lab".clone_into(&mut settings.cluster_name);
-    }
-    let reading = service::read(&service, &settings);
-    (reading.ownership == Ownership::Ours && reading.accepted().is_ok()).then_some(Vector { name, settings, service })
-}
-
-/// What a Service needs to be ours, and what costs the load balancer when it changes.
-fn plain(service: &Service) -> Service {
-    let kept = ["nlb-target-type", "type", "scheme", "internal", "name"];
-    let mut plain = service.clone();
-    if let Some(annotations) = &mut plain.metadata.annotations {
-        annotations.retain(|key, _| kept.iter().any(|kept| key.ends_with(&format!("aws-load-balancer-{kept}"))));
-    }
-    plain
-}
 
 fn bench(vector: &Vector) -> Bench {
     let mut bench = Bench::new("{}");
     bench.environment.settings = std::sync::Arc::new(vector.settings.clone());
     // The subnets of the world are those of the cluster `lab`.
     bench.environment.options.subnets_cluster_tag_check = vector.settings.cluster_name == "lab";
-    bench.others = ["next", "other", "canary", "a"].map(other).into();
+    bench.others = BACKENDS.map(other).into();
     bench
 }
 
 fn other(name: &str) -> Service {
-    serde_json::from_value(serde_json::json!({
-        "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}")},
-        "spec": {"ports": [{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30999}]},
-    }))
-    .unwrap()
+    let mut service = vectors::backend(name, "default").unwrap();
+    service.metadata.uid = Some(format!("uid-{name}"));
+    for port in service.spec.iter_mut().flat_map(|spec| &mut spec.ports).flatten() {
+        port.node_port = Some(30999);
+    }
+    service
 }
 
 /// A security group of the world for the one that vectors name, and node ports as the API server allocates them.
@@ -87,8 +35,8 @@ fn settled_in(bench: &mut Bench, service: &Service) -> Service {
     let edge = bench.security_group("edge");
     let mut service = service.clone();
     let annotations = service.metadata.annotations.iter_mut().flatten();
-    for (_, value) in annotations.filter(|(key, _)| key.ends_with("aws-load-balancer-security-groups")) {
-        *value = value.replace("sg-0123abcd", &edge);
+    for (_, value) in annotations.filter(|(key, _)| vectors::is(key, "security-groups")) {
+        *value = value.replace(SECURITY_GROUP, &edge);
     }
     if let Some(spec) = &mut service.spec
         && spec.type_.as_deref() != Some("ClusterIP")
@@ -231,36 +179,10 @@ fn group_differences(bench: &mut Bench, group: &TargetGroup) -> Vec<String> {
     wrong
 }
 
-/// What the emulator's world has not got: why a vector cannot be driven in it.
-fn is_of_the_world(reason: &str) -> bool {
-    [
-        "no associated IPv6",
-        "does not exist",
-        "is not valid",
-        "no IPv6 range",
-        "there are fewer subnets",
-        "no security group of",
-        "not found",
-        "forwards to port",
-        "Target groups",
-        "is not supported",
-        "addresses",
-        "are both in zone",
-        "waits for the node port",
-        "is not recognized",
-        "at least 8250 capacity units",
-        "while 'target_health_state",
-        "Client IP preservation",
-        "give exactly one for each subnet",
-    ]
-    .iter()
-    .any(|known| reason.contains(known))
-}
-
 #[test]
 fn every_vector_applied_changed_and_removed_leaves_aws_as_the_model_says() {
     let (mut driven, mut refused, mut wrong) = (0, BTreeMap::new(), Vec::new());
-    for vector in vectors() {
+    for vector in vectors::accepted().unwrap() {
         let mut bench = bench(&vector);
         let service = settled_in(&mut bench, &vector.service);
         let before = bench.counts();
