@@ -68,7 +68,7 @@ fn lists_of_choices_that_broke_a_rule_once_break_none() {
 #[test]
 fn every_planted_defect_is_found() {
     for bug in registrar_core::planted::Bug::ALL {
-        let found = enumerate::found_at(bug, 500).expect("the runs end");
+        let found = enumerate::found_at(bug, 1000).expect("the runs end");
         assert!(found.is_some(), "{bug:?}");
     }
 }

@@ -119,14 +119,10 @@ impl Cluster {
         self.pods_at.get(&address).into_iter().flatten().filter_map(|key| self.pods.get(key))
     }
 
-    /// When the watch on a kind has last said something; nothing if it never has.
-    pub fn heard_at(&self, kind: Kind) -> Option<Duration> {
-        self.heard.get(&kind).copied()
-    }
-
     /// When both watches that endpoints are proven by have last said something; nothing if one never has.
     pub fn endpoints_heard_at(&self) -> Option<Duration> {
-        Some(self.heard_at(Kind::Slice)?.min(self.heard_at(Kind::Pod)?))
+        let heard = |kind| self.heard.get(&kind).copied();
+        Some(heard(Kind::Slice)?.min(heard(Kind::Pod)?))
     }
 
     /// Takes in what a watch says; what has come of it.

@@ -10,7 +10,7 @@ use super::{
     group::Facts,
     nodes,
     pods::{self, Reading},
-    spot::{Claim, Holder, Owner, Presence, Spot, SpotState, Wanted},
+    spot::{Claim, Holder, Owner, Spot, SpotState, Wanted},
 };
 use crate::{
     Settings,
@@ -72,10 +72,10 @@ impl Binding {
                     }
                 }
                 _ => {
-                    let claim = match state.presence(desk.now) {
+                    let claim = match state.is_vacant(desk.now) && !state.in_flight {
                         _ if wanted.contested => Claim::Takeover,
-                        Presence::Absent if !state.in_flight => Claim::Fresh,
-                        _ => Claim::Undecided,
+                        true => Claim::Fresh,
+                        false => Claim::Undecided,
                     };
                     #[cfg(feature = "planted-bugs")]
                     let claim = match desk.settings.planted {

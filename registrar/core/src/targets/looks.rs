@@ -243,6 +243,7 @@ impl Binding {
                 }
                 _ => {}
             }
+            let vacant = state.is_vacant(now);
             let open = state.holder.as_ref().and_then(|holder| {
                 let pod = desk.cluster.pods.get(&holder.owner.key).filter(|pod| pod.meta.uid == holder.owner.uid)?;
                 Some(pod.gate(&self.key.name)?.is_open_by_health())
@@ -253,7 +254,8 @@ impl Binding {
             let contested = self.wanted.get(spot).is_some_and(|wanted| wanted.contested);
             match holder.claim {
                 _ if contested => {}
-                Claim::Undecided if !listed => holder.claim = Claim::Fresh,
+                Claim::Undecided if vacant => holder.claim = Claim::Fresh,
+                Claim::Undecided if !listed => holder.claim = Claim::Takeover,
                 Claim::Undecided if !holder.owner.gated || open == Some(true) => holder.claim = Claim::Adopted,
                 // Even where checks have not come to an end, some of those that decide may have been another's.
                 Claim::Undecided => holder.claim = Claim::Takeover,

@@ -9,13 +9,12 @@ use super::{
     retry::{Alarm, Retry},
 };
 use crate::{
-    cluster::{GateCondition, GateStatus, Key, Kind, PodRecord, Uid},
+    cluster::{GateCondition, GateStatus, Key, PodRecord, Uid},
     effect::{About, EffectId, Priority, Request},
     event::Denial,
 };
 
-/// For how long what was written is believed although the cache says otherwise, by when the watch was last heard: while it
-/// is silent, or the process stands still, the cache cannot catch up.
+/// For how long what was written is believed although the cache says otherwise.
 const BELIEVED: Duration = Duration::from_secs(30);
 
 /// A gate of one pod.
@@ -122,17 +121,26 @@ impl Gates {
             Err(Denial::Replaced | Denial::NotFound) => gate.over = true,
             Err(Denial::Conflict) => gate.retry.at = desk.now + Duration::from_millis(200),
             Err(Denial::NotSent(_)) => gate.retry.at = desk.now + Duration::from_secs(1),
-            Err(_) => gate.retry.failed(desk.now),
+            Err(denial) => {
+                if matches!(denial, Denial::Unknown(_)) {
+                    if condition.status == GateStatus::True {
+                        gate.written = Some((condition.clone(), desk.now + BELIEVED));
+                    }
+                    gate.supposed = gate.written.is_some();
+                }
+                gate.retry.failed(desk.now);
+            }
         }
     }
 
-    /// Nothing will be heard of the patches under way: they may have been made or not.
+    /// Nothing will be heard of the patches under way, time may have passed, and others may have written: gates that were
+    /// opened are supposed to be open still, and of the others the cache knows best.
     pub fn interrupted(&mut self, now: Duration) {
         for gate in self.pods.values_mut() {
-            if let Some((_, condition)) = gate.flight.take() {
-                gate.written = Some((condition, now + BELIEVED));
-                gate.supposed = true;
-            }
+            let last = gate.flight.take().map(|(_, condition)| condition);
+            let last = last.or(gate.written.take().map(|(condition, _)| condition));
+            gate.written = last.filter(|last| last.status == GateStatus::True).map(|opened| (opened, now + BELIEVED));
+            gate.supposed = gate.written.is_some();
         }
     }
 
@@ -141,7 +149,6 @@ impl Gates {
         if self.pods.is_empty() {
             return;
         }
-        let heard = desk.cluster.heard_at(Kind::Pod).unwrap_or_default();
         let cached: BTreeMap<&Uid, Option<&GateCondition>> = desk
             .cluster
             .gated(name)
@@ -152,7 +159,7 @@ impl Gates {
             gate.written = gate.written.take().filter(|(condition, until)| {
                 // A pod that a list from the past does not have comes back as it was then.
                 let caught_up = cached.map_or(desk.cluster.pods.is_gone(uid), |cached| *cached == Some(condition));
-                !caught_up && heard < *until
+                !caught_up && desk.now < *until
             });
             gate.supposed &= gate.written.is_some();
             if cached.is_none() {

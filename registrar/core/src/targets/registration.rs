@@ -151,11 +151,11 @@ impl Binding {
         let mut sent = Vec::with_capacity(batch.len());
         for spot in batch {
             let (Some(wanted), Some(state)) = (self.wanted.get(&spot), self.spots.get_mut(&spot)) else { continue };
-            let absent = state.presence(desk.now) == Presence::Absent;
+            let (absent, vacant) = (state.presence(desk.now) == Presence::Absent, state.is_vacant(desk.now));
             if let Some(holder) = state.holder.as_mut().filter(|_| absent) {
                 // Nothing is registered there: what comes is this holder's.
                 holder.registered = None;
-                if !wanted.contested {
+                if !wanted.contested && vacant {
                     holder.claim = Claim::Fresh;
                 }
             }

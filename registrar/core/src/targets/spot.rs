@@ -249,7 +249,10 @@ impl SpotState {
             Wrote::Registered(_) | Wrote::RegisterLost(_) if !self.looked_since_write() => Presence::Present,
             Wrote::Registered(stamp) if !listed && !self.shown && settling(stamp) => Presence::Present,
             Wrote::Removed(_) if !self.looked_since_write() => Presence::Absent,
-            Wrote::Removed(stamp) if listed && settling(stamp) => Presence::Absent,
+            // Only what is asked later can contradict it.
+            Wrote::Removed(stamp) if listed && self.looked.is_none_or(|look| look.at < stamp.at + SETTLING) => {
+                Presence::Absent
+            }
             Wrote::RemoveLost(_) if !self.looked_since_write() => Presence::LookFirst,
             Wrote::Nothing if self.looked.is_none() => Presence::Unknown,
             _ => seen,
@@ -267,9 +270,19 @@ impl SpotState {
         }
     }
 
-    /// Whether a registration whose reply was lost may still come to be seen, although no look has shown it.
+    /// Whether a registration that looks do not show may come to be seen, or to be seen again: replies get lost, and what
+    /// was seen once may be hidden for a while.
     pub fn may_appear(&self, now: Duration) -> bool {
-        matches!(self.wrote, Wrote::RegisterLost(_)) && self.is_settling(now)
+        let recent = match self.wrote {
+            Wrote::Registered(stamp) | Wrote::RegisterLost(stamp) => now.saturating_sub(stamp.at) < SETTLING,
+            _ => false,
+        };
+        recent && self.verdict.as_ref().is_none_or(Verdict::is_gone)
+    }
+
+    /// Whether nothing is registered here for sure: whoever comes now finds no checks of another.
+    pub fn is_vacant(&self, now: Duration) -> bool {
+        self.presence(now) == Presence::Absent && !self.may_appear(now)
     }
 
     /// What was last said of it, if the look was asked after its holder was registered and had it alone for long enough:
