@@ -83,7 +83,7 @@ pub(crate) async fn burst() -> Result<()> {
     let calls = emulator.calls(before).await?;
     let calls: Vec<_> = calls.into_iter().filter(|call| call.to_string().contains(":targetgroup/")).collect();
     println!("  calls: {:?}", counts(&calls));
-    record("gates.calls", number(&calls, |call| call["service"] == "elasticloadbalancing"))?;
+    record("gates.calls", number(&calls, |call| call["service"] == "elb"))?;
     Ok(())
 }
 
