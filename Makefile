@@ -124,8 +124,9 @@ lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get n
 shell: binaries clients ## a shell in a new lab, with the aws CLI
 	@PATH="$(VENV)/bin:$$PATH" $(LAB) shell
 
-bench: ## what a listener of the emulator carries, in a release build
-	@cargo run --release --quiet -p aws-emulator --example dataplane_bench
+ONLY :=
+bench: clients ## one table of figures, goals and what was measured, in release builds: make bench ONLY=webhook,rollouts
+	@.ci/bench $(if $(ONLY),--only $(ONLY))
 
 image: ## images sluice-webhook and sluice-registrar, with podman or docker
 	@for engine in podman docker; do \

@@ -1,4 +1,4 @@
-//! What every process here needs: [logs](log), [supervised tasks](tasks) and [shutdown](shutdown), [readiness](readiness)
+//! What every process here needs: [settings](settings), [logs](log), [supervised tasks](tasks) and [shutdown](shutdown), [readiness](readiness)
 //! by name, a [port to administer it](admin), what [it takes](process), and an [HTTP server](http) with deadlines.
 
 pub mod admin;
@@ -6,5 +6,6 @@ pub mod http;
 pub mod log;
 pub mod process;
 pub mod readiness;
+pub mod settings;
 pub mod shutdown;
 pub mod tasks;

@@ -2,16 +2,36 @@
 
 use std::io::stderr;
 
+use clap::{Args, ValueEnum};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
-    /// One readable line per event.
+    /// One readable line per event
     #[default]
     Text,
-    /// One JSON object per line.
+    /// One JSON object per line
     Json,
+}
+
+/// Flags of a program that logs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logs")]
+pub struct Arguments {
+    /// What is logged: off, error, warn, info, debug, trace, or by module (info,kube=warn)
+    #[arg(long, env = "SLUICE_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+    /// How it is written
+    #[arg(long, env = "SLUICE_LOG_FORMAT", value_name = "FORMAT", default_value = "json")]
+    pub log_format: Format,
+}
+
+impl Arguments {
+    /// Sends this process's events to standard error, as the flags say.
+    pub fn init(&self) -> Result<(), Error> {
+        init(&self.log, self.log_format)
+    }
 }
 
 /// The filter or the subscriber could not be set up.

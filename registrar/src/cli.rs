@@ -1,12 +1,10 @@
 //! The command line.
 
-#![expect(clippy::doc_markdown, reason = "these comments are read in a terminal, as help")]
-
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use crate::{plan::Plan, status::Status};
+use crate::{flags::ModelFlags, plan::Plan, status::Status};
 
 /// Puts Kubernetes pods behind Network Load Balancers, and never sends a request to one that cannot answer it.
 ///
@@ -65,11 +63,11 @@ pub struct Run {
     pub admin_listen: SocketAddr,
     /// Logs.
     #[command(flatten)]
-    pub log: Log,
+    pub log: daemon::log::Arguments,
 }
 
 /// The settings of the model, which must be the webhook's, and those of the registrar alone.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub struct Model {
     /// YAML file with settings of the model, as the webhook reads it; the flags below win over it
@@ -87,6 +85,9 @@ pub struct Model {
     /// At most so many targets in one group; 0 for no limit but that of AWS
     #[arg(long, env = "SLUICE_MAX_TARGETS_PER_TARGET_GROUP", value_name = "N")]
     pub max_targets_per_target_group: Option<usize>,
+    /// The rest of it, one by one.
+    #[command(flatten)]
+    pub flags: ModelFlags,
 }
 
 /// AWS.
@@ -141,43 +142,14 @@ pub struct Leadership {
     pub leader_election_retry_seconds: u64,
 }
 
-/// Logs.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Logs")]
-pub struct Log {
-    /// What is logged: off, error, warn, info, debug, trace, or by module (info,kube=warn)
-    ///
-    /// Every write to AWS is a line of registrar::aws_write at info, with its cause.
-    #[arg(long, env = "SLUICE_LOG", value_name = "FILTER", default_value = "info")]
-    pub log: String,
-    /// How it is written
-    #[arg(long, env = "SLUICE_LOG_FORMAT", value_name = "FORMAT", default_value = "json")]
-    pub log_format: LogFormat,
-}
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum LogFormat {
-    /// One readable line per event.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-impl From<LogFormat> for daemon::log::Format {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
-        }
-    }
-}
-
 const AFTER_HELP: &str = "\
 What it needs:
   In Kubernetes, the permissions that manifests/install.yaml grants; those of a feature that is off may be left out. A kind that is
   not defined or not granted is reported on /readyz and asked for again; it ends nothing.
   In AWS, an identity: IRSA or EKS Pod Identity, or the usual variables. AWS_ENDPOINT_URL is honoured.
+
+What it tells:
+  Every write to AWS is a line of the log, registrar::aws_write at info, with its cause.
 
 Examples:
   registrar --cluster-name prod --aws-region eu-west-1 --aws-vpc-id vpc-0a1b2c3d

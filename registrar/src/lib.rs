@@ -6,6 +6,7 @@ pub mod cli;
 pub mod clock;
 pub mod decisions;
 pub mod executor;
+pub mod flags;
 pub mod kubernetes;
 pub mod leadership;
 pub mod metrics;

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Run) -> anyhow::Result<ExitCode> {
-    daemon::log::init(&arguments.log.log, arguments.log.log_format.into())?;
+    arguments.log.init()?;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(registrar::run::run(arguments))?;

@@ -53,7 +53,7 @@ const VPC_ATTEMPTS: u32 = 3;
 /// Runs until SIGTERM.
 pub async fn run(arguments: Run) -> Result<()> {
     let clock = Clock::start();
-    let region = arguments.aws.aws_region.as_deref().filter(|region| !region.is_empty());
+    let region = daemon::settings::said(arguments.aws.aws_region.as_deref());
     let settings = settings::read(&arguments.model, region)?;
     let timing = settings::timing(&arguments.leadership)?;
     let mut registry = Registry::default();

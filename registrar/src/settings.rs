@@ -1,15 +1,14 @@
 //! Settings from files and flags: those of the model, which the webhook has too, and those of the registrar alone.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use daemon::settings as file;
 use nlb::settings::ModelSettings;
-use registrar_core::settings::{FeatureSets, Isolation, Rate, Rates, Role, Settings};
-use serde::{Deserialize, de::DeserializeOwned};
+use registrar_core::{
+    balancers::Options,
+    settings::{FeatureSets, Isolation, Rate, Rates, Role, Settings},
+};
+use serde::Deserialize;
 
 use crate::{
     cli::{Leadership, Model},
@@ -19,22 +18,9 @@ use crate::{
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file cannot be read.
-    #[error("settings {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file does not hold settings.
-    #[error("settings {}: {source}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<serde_saphyr::Error>,
-    },
+    /// A file is not there, or does not hold settings.
+    #[error(transparent)]
+    File(#[from] file::Error),
     /// A rate that nothing could be done at.
     #[error("rates.{bucket}: burst must be at least 1 and perSecond above 0, not {burst} and {per_second}")]
     Rate {
@@ -63,10 +49,17 @@ pub struct Operator {
     pub isolation: IsolationMode,
     /// Roles in other accounts, by the names that bindings use.
     pub roles: BTreeMap<String, crate::aws::Role>,
+    /// How load balancers are built.
+    pub load_balancers: LoadBalancers,
     /// At most so many targets in one group; 0 for no limit but that of AWS.
     pub max_targets_per_target_group: usize,
     /// How often targets of an unchanged group are compared with AWS.
     pub audit_period_seconds: Option<u64>,
+    /// How long healthy pods that a Service's new selector leaves out stay, at most, until those that it selects are.
+    pub swap_patience_seconds: Option<u64>,
+    /// Whether only nodes with ready endpoints are targets of Services with `externalTrafficPolicy: Local`; otherwise all
+    /// are, and the load balancer's checks tell them apart.
+    pub local_nodes_only: bool,
     /// The environment variable of a container that holds its QUIC server id.
     pub quic_environment_variable_name: Option<String>,
     /// Request rates; those that are not said are what AWS is known to allow.
@@ -89,6 +82,37 @@ impl Default for Features {
     fn default() -> Self {
         let FeatureSets { instance_targets, shared_groups, load_balancers } = FeatureSets::default();
         Self { instance_targets, shared_groups, load_balancers }
+    }
+}
+
+/// How load balancers are built. What is not said is as [`Options`] has it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LoadBalancers {
+    /// Id of a security group that takes the place of the one that is made for all load balancers.
+    backend_security_group: Option<String>,
+    /// Rules at the targets name each port, instead of one range from the lowest to the highest.
+    exact_endpoint_rules: Option<bool>,
+    /// Tags that tell which of several security groups of a node gets the rules.
+    endpoint_group_tags: Option<BTreeMap<String, String>>,
+    /// Subnets that carry the tag of other clusters only are left out.
+    subnets_cluster_tag_check: Option<bool>,
+    /// Where no subnet has the tag of the role, routes decide.
+    subnet_discovery_by_reachability: Option<bool>,
+}
+
+impl LoadBalancers {
+    fn over(self, known: Options) -> Options {
+        Options {
+            backend_security_group: self.backend_security_group.or(known.backend_security_group),
+            exact_endpoint_rules: self.exact_endpoint_rules.unwrap_or(known.exact_endpoint_rules),
+            endpoint_group_tags: self.endpoint_group_tags.unwrap_or(known.endpoint_group_tags),
+            subnets_cluster_tag_check: self.subnets_cluster_tag_check.unwrap_or(known.subnets_cluster_tag_check),
+            subnet_discovery_by_reachability: self
+                .subnet_discovery_by_reachability
+                .unwrap_or(known.subnet_discovery_by_reachability),
+            ..known
+        }
     }
 }
 
@@ -155,16 +179,16 @@ pub struct Read {
 
 /// Reads both files, if they are there, and puts the flags over them.
 pub fn read(flags: &Model, region: Option<&str>) -> Result<Read, Error> {
-    let mut model: ModelSettings = parse(flags.settings.as_deref())?;
-    let operator: Operator = parse(flags.registrar_settings.as_deref())?;
-    if let Some(name) = flags.cluster_name.as_ref().filter(|name| !name.is_empty()) {
-        model.cluster_name.clone_from(name);
+    let mut model: ModelSettings = file::read(flags.settings.as_deref())?;
+    let operator: Operator = file::read(flags.registrar_settings.as_deref())?;
+    if let Some(name) = file::said(flags.cluster_name.as_deref()) {
+        name.clone_into(&mut model.cluster_name);
     }
     if let Some(region) = region {
         model.region = Some(region.to_owned());
     }
-    if let Some(class) = flags.load_balancer_class.as_ref().filter(|class| !class.is_empty()) {
-        model.load_balancer_class.clone_from(class);
+    if let Some(class) = file::said(flags.load_balancer_class.as_deref()) {
+        class.clone_into(&mut model.load_balancer_class);
     }
     if model.cluster_name.is_empty() {
         return Err(Error::NoCluster);
@@ -172,12 +196,16 @@ pub fn read(flags: &Model, region: Option<&str>) -> Result<Read, Error> {
     let roles: BTreeMap<Arc<str>, _> =
         operator.roles.iter().map(|(name, role)| (name.as_str().into(), role.clone())).collect();
     let known = Settings::default();
+    let mut load_balancers = operator.load_balancers.over(known.load_balancers);
+    flags.flags.apply(&mut model, &mut load_balancers);
     let most = flags.max_targets_per_target_group.unwrap_or(operator.max_targets_per_target_group);
     let core = Settings {
         model: Arc::new(model),
         rates: operator.rates.over(known.rates)?,
         audit_period: operator.audit_period_seconds.map_or(known.audit_period, Duration::from_secs),
         most_targets: (most > 0).then_some(most),
+        swap_patience: operator.swap_patience_seconds.map_or(known.swap_patience, Duration::from_secs),
+        local_nodes_only: operator.local_nodes_only,
         isolation: match operator.isolation {
             IsolationMode::Off => Isolation::Off,
             IsolationMode::Warn => Isolation::Warn,
@@ -189,6 +217,7 @@ pub fn read(flags: &Model, region: Option<&str>) -> Result<Read, Error> {
             load_balancers: operator.features.load_balancers,
         },
         roles: roles.iter().map(|(name, role)| (Arc::clone(name), core_role(role))).collect(),
+        load_balancers,
         quic_variable: operator.quic_environment_variable_name.unwrap_or(known.quic_variable),
         ..Settings::default()
     };
@@ -209,12 +238,6 @@ pub fn timing(flags: &Leadership) -> Result<Timing, Error> {
     Ok(timing.check()?)
 }
 
-fn parse<T: DeserializeOwned + Default>(path: Option<&Path>) -> Result<T, Error> {
-    let Some(path) = path else { return Ok(T::default()) };
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    serde_saphyr::from_str(&text).map_err(|source| Error::Parse { path: path.to_owned(), source: Box::new(source) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,6 +255,22 @@ mod tests {
         let rates = operator.rates.over(Rates::default()).unwrap();
         assert_eq!(rates.describe, Some(Rate { burst: 5, per_second: 1.5 }));
         assert_eq!(rates.targets, Rates::default().targets);
+    }
+
+    #[test]
+    fn what_is_not_said_of_load_balancers_stays_as_it_is() {
+        let operator = |text: &str| serde_saphyr::from_str::<Operator>(text).unwrap().load_balancers;
+        assert_eq!(operator("loadBalancers: {}").over(Options::default()), Options::default());
+        let text = "loadBalancers:\n  exactEndpointRules: true\n  backendSecurityGroup: sg-1\n  endpointGroupTags: {a: b}\n  \
+                    subnetDiscoveryByReachability: false\n";
+        let expected = Options {
+            exact_endpoint_rules: true,
+            backend_security_group: Some("sg-1".to_owned()),
+            endpoint_group_tags: [("a".to_owned(), "b".to_owned())].into(),
+            subnet_discovery_by_reachability: false,
+            ..Options::default()
+        };
+        assert_eq!(operator(text).over(Options::default()), expected);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::{certificates::MinimalVersion, lint::Lint};
 
@@ -79,7 +79,7 @@ pub struct Serve {
     pub model: Model,
     /// Logs.
     #[command(flatten)]
-    pub log: Log,
+    pub log: daemon::log::Arguments,
 }
 
 /// The settings of the model, which must be the registrar's.
@@ -98,36 +98,6 @@ pub struct Model {
     /// spec.loadBalancerClass of the Services that get load balancers
     #[arg(long, env = "SLUICE_LOAD_BALANCER_CLASS", value_name = "CLASS")]
     pub load_balancer_class: Option<String>,
-}
-
-/// Logs.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Logs")]
-pub struct Log {
-    /// What is logged: off, error, warn, info, debug, trace, or by module (info,kube=warn)
-    #[arg(long, env = "SLUICE_LOG", value_name = "FILTER", default_value = "info")]
-    pub log: String,
-    /// How it is written
-    #[arg(long, env = "SLUICE_LOG_FORMAT", value_name = "FORMAT", default_value = "json")]
-    pub log_format: LogFormat,
-}
-
-/// How logs are written.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum LogFormat {
-    /// One readable line per event.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-impl From<LogFormat> for daemon::log::Format {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Text => Self::Text,
-            LogFormat::Json => Self::Json,
-        }
-    }
 }
 
 #[cfg(test)]

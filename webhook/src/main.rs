@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: webhook::cli::Serve) -> anyhow::Result<ExitCode> {
-    daemon::log::init(&arguments.log.log, arguments.log.log_format.into())?;
+    arguments.log.init()?;
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Every thread keeps memory that it freed, and two of these answer more than any cluster asks.
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, MOST_THREADS);

@@ -50,14 +50,14 @@ externalManagedTags: {{ toJson . }}
 enableBackendSecurityGroup: {{ .enableBackendSecurityGroup }}
 enableManageBackendSecurityGroupRules: {{ .enableManageBackendSecurityGroupRules }}
 drainFloorSeconds: {{ .drainFloorSeconds }}
-{{- with .controllerConfig.featureGates }}
-features:
-  {{- $said := . }}
-  {{- range $field, $gate := $gates }}
-  {{- if hasKey $said $gate }}
-  {{ $field }}: {{ get $said $gate }}
-  {{- end }}
-  {{- end }}
+{{- $features := dict }}
+{{- range $field, $gate := $gates }}
+{{- if hasKey $.Values.controllerConfig.featureGates $gate }}
+{{- $_ := set $features $field (get $.Values.controllerConfig.featureGates $gate) }}
+{{- end }}
+{{- end }}
+{{- with $features }}
+features: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -70,7 +70,28 @@ isolation: {{ .isolation | quote }}
 {{- with .roles }}
 roles: {{- toYaml . | nindent 2 }}
 {{- end }}
+loadBalancers:
+  exactEndpointRules: {{ .disableRestrictedSecurityGroupRules }}
+{{- with .backendSecurityGroup }}
+  backendSecurityGroup: {{ . | quote }}
+{{- end }}
+{{- with .serviceTargetENISGTags }}
+  endpointGroupTags:
+  {{- range splitList "," . }}
+  {{- $pair := splitn "=" 2 . }}
+    {{ $pair._0 | quote }}: {{ $pair._1 | quote }}
+  {{- end }}
+{{- end }}
+{{- range $field, $gate := dict
+  "subnetsClusterTagCheck" "SubnetsClusterTagCheck"
+  "subnetDiscoveryByReachability" "SubnetDiscoveryByReachability" }}
+{{- if hasKey $.Values.controllerConfig.featureGates $gate }}
+  {{ $field }}: {{ get $.Values.controllerConfig.featureGates $gate }}
+{{- end }}
+{{- end }}
 maxTargetsPerTargetGroup: {{ .maxTargetsPerTargetGroup }}
+localNodesOnly: {{ .localNodesOnly }}
+swapPatienceSeconds: {{ .swapPatienceSeconds }}
 auditPeriodSeconds: {{ .auditPeriodSeconds }}
 {{- with .awsApiRates }}
 rates: {{- toYaml . | nindent 2 }}

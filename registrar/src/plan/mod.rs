@@ -2,7 +2,6 @@
 //!
 //! It makes the same plans as the registrar, from the same reads, and has no way to write: its port takes reads only.
 
-pub mod flags;
 pub mod inputs;
 pub mod manifest;
 pub mod observe;
@@ -21,7 +20,6 @@ use registrar_core::{
 };
 
 use self::{
-    flags::ModelFlags,
     inputs::{Objects, Task, applied, key, task},
     report::{Report, ServicePlan},
 };
@@ -61,9 +59,6 @@ pub struct Plan {
     /// The model of load balancers, as in the registrar
     #[command(flatten)]
     pub model: cli::Model,
-    /// The same under the peer's names.
-    #[command(flatten)]
-    pub flags: ModelFlags,
     /// AWS.
     #[command(flatten)]
     pub aws: cli::Aws,
@@ -71,12 +66,11 @@ pub struct Plan {
 
 /// Plans and prints. The code is 1 if something would change or stands in the way, and 2 if a Service could not be read.
 pub async fn run(arguments: Plan) -> Result<ExitCode> {
-    let region = arguments.aws.aws_region.as_deref().filter(|region| !region.is_empty());
+    let region = daemon::settings::said(arguments.aws.aws_region.as_deref());
     let read = settings::read(&arguments.model, region)?;
-    let (mut model, mut options) = (read.core.model.as_ref().clone(), read.core.load_balancers.clone());
-    arguments.flags.apply(&mut model, &mut options);
     let vpc_id = arguments.aws.aws_vpc_id.clone().unwrap_or_default();
-    let environment = Environment { settings: Arc::new(model), vpc_id, options };
+    let (settings, options) = (Arc::clone(&read.core.model), read.core.load_balancers.clone());
+    let environment = Environment { settings, vpc_id, options };
     let services = if arguments.offline {
         offline(from_files(&arguments.files, "default")?, environment)
     } else {

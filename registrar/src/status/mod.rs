@@ -69,7 +69,7 @@ pub enum Output {
 /// Shows it once, or until interrupted. The code is 1 if something that was shown last is not as it should be.
 pub async fn run(arguments: Status) -> Result<ExitCode> {
     let scope = scope(arguments.namespace.as_deref(), arguments.service.as_deref())?;
-    let region = arguments.aws.aws_region.as_deref().filter(|region| !region.is_empty());
+    let region = daemon::settings::said(arguments.aws.aws_region.as_deref());
     let mut model = arguments.model;
     // Nothing that is shown depends on the name of the cluster.
     if let Err(settings::Error::NoCluster) = settings::read(&model, region) {

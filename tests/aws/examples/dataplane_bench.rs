@@ -20,6 +20,7 @@ use std::{
 
 use aws_emulator::{Engine, dataplane};
 use aws_model::{Body, Caller, Model, Request, Resolution, Service, Settings, Value, settings::Profile};
+use figures::record;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -78,6 +79,10 @@ fn compare() {
     for (name, p) in [("p50", 500), ("p99", 990), ("p99.9", 999)] {
         let (d, r) = (percentile(&direct, p), percentile(&relayed, p));
         println!("  {name:>6}: direct {d:?}, relayed {r:?}, added {:?}", r.saturating_sub(d));
+        if p != 999 {
+            let id = format!("emulator.added-{name}");
+            record(&id, r.saturating_sub(d).as_secs_f64() * 1000.0).expect("a row of the table");
+        }
     }
 
     for (name, to) in [("direct", target_address()), ("relayed", at)] {
@@ -100,6 +105,10 @@ fn compare() {
             each(1),
             each(2)
         );
+        if name == "relayed" {
+            record("emulator.connections", done as f64 / seconds).expect("a row of the table");
+            record("emulator.failed", failed as f64).expect("a row of the table");
+        }
     }
 
     let before = memory(plane.0.id());
@@ -110,6 +119,7 @@ fn compare() {
         held.len(),
         (during - before) / held.len() as f64
     );
+    record("emulator.memory", (during - before) / held.len() as f64).expect("a row of the table");
     {
         let _context = runtime.enter();
         drop(held);

@@ -2,6 +2,9 @@
 //!
 //! The tests of this crate are outside the default run. `make scenarios` builds them, enters the lab and runs them.
 
+pub mod fleet;
+pub mod query;
+pub mod replica;
 pub mod target_group;
 
 use std::{

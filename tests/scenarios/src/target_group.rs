@@ -151,10 +151,28 @@ impl Emulator {
         answer["now"].as_f64().context("the emulator has a clock")
     }
 
-    /// Changes settings of the emulator.
+    /// All calls after a sequence number that this scenario has not made itself by [`crate::query`].
+    pub async fn calls(&self, after: u64) -> Result<Vec<Value>> {
+        let (mut calls, mut after) = (Vec::new(), after);
+        loop {
+            let page = self.log(after, "api", "").await?;
+            let Some(last) = page.last().and_then(|entry| entry["sequence"].as_u64()) else { return Ok(calls) };
+            calls.extend(page.into_iter().filter(|call| call["agent"] != crate::query::AGENT));
+            after = last;
+        }
+    }
+
+    /// Changes settings: `{"bucket.describe": "40/10"}`.
     pub async fn set(&self, settings: &Value) -> Result<()> {
-        let (url, body) = (format!("{}/v1/settings", self.control), settings.to_string());
+        let url = format!("{}/v1/settings", self.control);
+        let body = settings.to_string();
         run("curl", &["-sS", "--fail", "--max-time", "10", "-X", "PUT", "--data", &body, &url], "").await.map(drop)
+    }
+
+    /// Sets all settings to those of a profile.
+    pub async fn profile(&self, name: &str) -> Result<()> {
+        let url = format!("{}/v1/profile/{name}", self.control);
+        run("curl", &["-sS", "--fail", "--max-time", "10", "-X", "PUT", &url], "").await.map(drop)
     }
 
     /// Makes an address a black hole for the load balancer, or an address again.
@@ -172,4 +190,15 @@ pub async fn called(emulator: &Emulator, after: u64, action: &str, address: &str
         Ok(entries.into_iter().find(|entry| entry["action"] == action))
     })
     .await
+}
+
+/// Whether a call of the log changes something.
+pub fn is_write(call: &Value) -> bool {
+    let action = call["action"].as_str().unwrap_or_default();
+    call["service"] != "sts" && !["Describe", "Get"].iter().any(|verb| action.starts_with(verb))
+}
+
+/// Whether a call of the log was refused for its rate.
+pub fn is_throttled(call: &Value) -> bool {
+    call["error"].as_str().is_some_and(|code| code.contains("Throttl") || code == "RequestLimitExceeded")
 }

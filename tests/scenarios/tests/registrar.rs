@@ -181,14 +181,18 @@ async fn when_all_targets_fail_at_once_gates_stay_open_and_the_binding_says_so()
 
 #[tokio::test]
 async fn deleted_binding_takes_its_targets_along_releases_the_gates_and_goes() -> Result<()> {
-    let (lab, group) = begin("unbinding", 2).await?;
-    lab.ready_pods("app=web", 2).await?;
-    // A pod that still waits for its gate, when nobody is left to open it.
+    let emulator = Emulator::new()?;
+    let (lab, group) = begin("unbinding", 3).await?;
+    let pods = lab.ready_pods("app=web", 3).await?;
+    // One whose gate is closed, when nobody is left to open it.
+    emulator.unreachable(&address(&pods[0]), true).await?;
+    lab.pod_when(&pods[0].name_any(), "its gate closes", |pod| !is_open(pod)).await?;
     lab.kubectl(&["delete", "targetgroupbinding", "web", "--timeout=60s"]).await?;
     let bindings: Api<TargetGroupBinding> = lab.api();
     ensure!(bindings.get_opt("web").await?.is_none(), "its finalizer is gone, and it with that");
     let left = group.states().await?;
     ensure!(left.iter().all(|(_, state)| state == "draining"), "no target is left: {left:?}");
     ensure!(lab.pods("app=web").await?.iter().all(is_open), "gates are open");
+    emulator.unreachable(&address(&pods[0]), false).await?;
     end(lab, group).await
 }

@@ -12,7 +12,7 @@ use registrar_core::{
         Arn, Call, CreateListener, CreateLoadBalancer, CreateTargetGroup, Fault, Forward, HealthCheck, Reply,
         SubnetMapping, Target,
     },
-    cluster::Uid,
+    cluster::{BindingRecord, Uid},
 };
 
 use crate::{
@@ -44,6 +44,8 @@ pub(crate) struct Plane {
     pub(crate) tags: BTreeMap<String, Allowed>,
     /// Targets of groups that somebody else has registered.
     pub(crate) foreign: BTreeSet<TargetKey>,
+    /// Those of them that came while no binding had the group, or while the last one was leaving it.
+    pub(crate) unbound: BTreeSet<TargetKey>,
 }
 
 impl Plane {
@@ -61,6 +63,7 @@ impl Plane {
             registered: BTreeMap::new(),
             tags: BTreeMap::new(),
             foreign: BTreeSet::new(),
+            unbound: BTreeSet::new(),
         })
     }
 
@@ -215,6 +218,10 @@ impl World {
         self.plane.tags.insert(group.to_owned(), allowed);
     }
 
+    fn bound_to(&self, group: &str) -> Option<&BindingRecord> {
+        self.etcd.bindings().find(|binding| binding.spec.target_group_arn.as_deref() == Some(group))
+    }
+
     /// Registers or deregisters a target behind the registrars' back.
     pub(crate) fn meddle(&mut self, key: &TargetKey, register: bool) -> Result<Reply, Fault> {
         let target = Target { id: key.address.clone(), port: key.port, availability_zone: None, quic_server_id: None };
@@ -226,6 +233,9 @@ impl World {
         };
         if register {
             self.plane.foreign.insert(key.clone());
+            if self.bound_to(&key.group).is_none_or(|binding| binding.meta.deleting) {
+                self.plane.unbound.insert(key.clone());
+            }
         }
         self.call(&call).outcome
     }

@@ -1,6 +1,6 @@
 //! Whether the world has settled (L1): what should be registered is, every healthy pod's gate is open, and stays so.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use registrar_core::{
     cluster::{GateStatus, Kind},
@@ -19,6 +19,11 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(30);
 /// How long a change behind the registrars' back may stand: the audit's period, and what it takes.
 const DRIFT: Duration = Duration::from_secs(310);
+/// How long a Service may be absent before its targets leave, and from when on: since it went, or since whoever leads has
+/// led, for only what a process has seen itself counts.
+const ABSENCE: Duration = Duration::from_mins(1);
+/// How long the ledger of a shared group may name a target that has left: for so long AWS may not show what is there.
+const UNSEEN: Duration = Duration::from_mins(1);
 /// How long a change of tags may go unnoticed.
 const TAG_AGE: Duration = Duration::from_mins(1);
 /// How long a world may go on being disturbed by itself once all faults are over.
@@ -34,6 +39,8 @@ pub(crate) struct Settling {
     /// When the world was last otherwise than it wants to be.
     disturbed: Duration,
     meddled: Option<Duration>,
+    /// When a Service last went, or the lease changed hands.
+    absent_since: Duration,
     settled_at: Option<Duration>,
     over: bool,
     /// Whether everything was listed anew since it had settled.
@@ -59,6 +66,11 @@ impl Settling {
 
     pub(crate) fn hear(&mut self, now: Duration, fact: &Fact<'_>) {
         match fact {
+            Fact::LeasedTo(_) => self.absent_since = now,
+            Fact::Stored(Kind::Service, change) if change.record.is_none() => self.absent_since = now,
+            _ => {}
+        }
+        match fact {
             Fact::Calm => self.calm_at = Some(now),
             // Storage changes by itself or by a registrar; what matters is what should be registered, and who leads.
             Fact::Stored(Kind::Slice | Kind::Service | Kind::Namespace, _) | Fact::LeasedTo(_) | Fact::Held { .. } => {
@@ -77,7 +89,8 @@ impl Settling {
             }
             // Tags are read once a minute.
             Fact::Tagged { .. } => self.disturbed(now + TAG_AGE),
-            Fact::Target { to, .. } if *to == "healthy" || *to == "unhealthy" => self.disturbed(now),
+            // What has just been registered has its checks before it.
+            Fact::Target { to, .. } if matches!(*to, "healthy" | "unhealthy" | "initial") => self.disturbed(now),
             // What is merely said may be said later: nobody waits for it, so it is looked up at leisure.
             Fact::Wants { effect, .. }
                 if self.settled_at.is_some_and(|at| now >= at + DRIFT * 2 || !is_said(&effect.action))
@@ -119,8 +132,10 @@ impl World {
             return;
         }
         let (grace, drift) = (self.by_slowest_clock(GRACE), self.by_slowest_clock(DRIFT));
-        let grace =
-            (self.settling.disturbed + grace).max(self.settling.meddled.map_or(Duration::ZERO, |at| at + drift));
+        let absence = if self.lacks_a_service() { self.by_slowest_clock(ABSENCE) } else { Duration::ZERO };
+        let grace = (self.settling.disturbed + grace)
+            .max(self.settling.meddled.map_or(Duration::ZERO, |at| at + drift))
+            .max(self.settling.absent_since + absence + grace);
         let wrong = self.wrong();
         if now < grace {
             if now > calm_at + LONGEST {
@@ -128,7 +143,9 @@ impl World {
             }
             return;
         }
-        match wrong {
+        let ledger = self.wrong_ledger();
+        match wrong.or_else(|| ledger.clone().filter(|_| now >= grace + self.by_slowest_clock(UNSEEN))) {
+            None if ledger.is_some() => {}
             None => {
                 self.settling.settled_at = Some(now);
                 self.settling.passed.get_or_insert_with(|| Crashes::passed(&self.crashes));
@@ -155,6 +172,12 @@ impl World {
         }
     }
 
+    /// Whether a binding's Service is not there.
+    fn lacks_a_service(&self) -> bool {
+        let mut services = self.scene.bindings.iter().map(|plan| crate::cluster::key(&plan.namespace, &plan.service));
+        services.any(|service| self.etcd.service(&service).is_none())
+    }
+
     /// What is otherwise than it should be.
     fn wrong(&self) -> Option<String> {
         if self.etcd.lease.holder.is_none_or(|holder| self.replicas[holder].leading.is_none()) {
@@ -167,7 +190,10 @@ impl World {
                 return Some(format!("binding {} is still being deleted", plan.name));
             }
             let desired = if binding.is_some() { self.desired(index) } else { BTreeSet::new() };
-            let foreign = |key: &&TargetKey| plan.shared && self.plane.foreign.contains(*key);
+            // What somebody else has in a group that is shared, or that no binding had when it came, is nobody's here.
+            let foreign = |key: &&TargetKey| {
+                (plan.shared && self.plane.foreign.contains(*key)) || self.plane.unbound.contains(*key)
+            };
             let registered: BTreeSet<TargetKey> = self
                 .plane
                 .registered
@@ -193,14 +219,35 @@ impl World {
         None
     }
 
+    /// What the ledger of a shared group has and should not have.
+    fn wrong_ledger(&self) -> Option<String> {
+        let plans = self.scene.bindings.iter().enumerate().filter(|(_, plan)| plan.shared);
+        for (index, plan) in plans {
+            let bound = self.etcd.binding(&plan.key()).is_some();
+            let mut wanted = if bound { self.desired(index) } else { BTreeSet::new() };
+            let cursed = |address: &Ipv4Addr| TargetKey {
+                group: self.groups[index].clone(),
+                address: address.to_string(),
+                port: TARGET_PORT,
+            };
+            wanted.extend(self.scene.cursed.iter().map(cursed));
+            let wanted: BTreeSet<String> =
+                wanted.into_iter().map(|key| format!("{}:{}", key.address, key.port)).collect();
+            let ledger = self.etcd.ledgers.get(&plan.key()).into_iter().flatten();
+            if let Some(entry) = ledger.into_iter().find(|entry| !wanted.contains(*entry)) {
+                return Some(format!("the ledger of {} has {entry}, which has left", plan.name));
+            }
+        }
+        None
+    }
+
     /// What should be registered for a binding.
     fn desired(&self, index: usize) -> BTreeSet<TargetKey> {
         let (plan, group) = (&self.scene.bindings[index], &self.groups[index]);
         let service = crate::cluster::key(&plan.namespace, &plan.service);
         let mut desired = BTreeSet::new();
         if self.etcd.service(&service).is_none() {
-            // Without a Service nothing is known of what it wants: the bindings' targets stay as they are.
-            return self.plane.registered.keys().filter(|key| key.group == *group).cloned().collect();
+            return desired;
         }
         for pod in self.etcd.pods() {
             let Some(process) = self.kubelet.processes.get(&pod.meta.uid) else { continue };

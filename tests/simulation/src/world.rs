@@ -160,6 +160,8 @@ impl World {
             }
             return;
         }
+        // Whatever is in its group is its own from now on.
+        self.plane.unbound.retain(|key| key.group != self.groups[index]);
         let uid = Uid(Arc::from(format!("binding-{}-{}", plan.name, self.now.as_millis())));
         let record = BindingRecord {
             meta: Meta { key, uid, revision: 0, deleting: false },

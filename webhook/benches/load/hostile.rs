@@ -4,6 +4,7 @@
 
 use std::{process::Stdio, time::Duration};
 
+use figures::record;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -97,7 +98,8 @@ pub(crate) async fn measure(webhook: &Webhook, time: Duration) {
         );
     };
     println!();
-    report("400 good reviews/s alone", &paced(webhook, time).await);
+    let alone = paced(webhook, time).await;
+    report("400 good reviews/s alone", &alone);
     let authority = std::env::temp_dir().join(format!("sluice-authority-{}", std::process::id()));
     std::fs::write(&authority, &webhook.authority.root).unwrap();
     let mut bad = tokio::process::Command::new("nice");
@@ -110,6 +112,8 @@ pub(crate) async fn measure(webhook: &Webhook, time: Duration) {
         println!("good reviews do not come through");
     } else {
         report("with 5000 bad ones, 64 MiB", &good);
+        record("webhook.hostile-slowdown", quantile(&good, 0.99) / quantile(&alone, 0.99)).unwrap();
+        record("webhook.hostile-memory", memory(webhook, "VmHWM:")).unwrap();
     }
     println!("CPU time meanwhile             {:8.2} s in {:.0} s", cpu(webhook) - before, time.as_secs_f64());
     let _ = std::fs::remove_file(authority);

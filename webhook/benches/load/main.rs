@@ -26,8 +26,12 @@ mod kubelet;
 #[expect(dead_code, reason = "tests of the process ask what it used")]
 mod webhook;
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
+use figures::record;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -98,6 +102,26 @@ async fn load(webhook: &Webhook, connections: usize, time: Duration) -> Vec<Dura
     latencies
 }
 
+/// How long `webhook lint` takes for all Services, in one file: the fastest of three.
+fn lint() -> Duration {
+    let path = std::env::temp_dir().join(format!("sluice-lint-{}.json", std::process::id()));
+    let services = services().into_iter().map(|mut service| {
+        (service["apiVersion"], service["kind"]) = ("v1".into(), "Service".into());
+        service
+    });
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": services.collect::<Vec<_>>()});
+    std::fs::write(&path, list.to_string()).unwrap();
+    let once = || {
+        let start = Instant::now();
+        let output = Command::new(env!("CARGO_BIN_EXE_webhook")).arg("lint").arg(&path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        start.elapsed()
+    };
+    let fastest = (0..3).map(|_| once()).min().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    fastest
+}
+
 /// The bodies that cost most of those that are taken at all, in this process.
 fn largest() {
     let snapshot = bodies::cluster();
@@ -132,8 +156,8 @@ async fn main() {
     let start = Instant::now();
     let idle = Webhook::start("bench-idle", Api::start(vec![], Some(vec![])).await, &[]);
     idle.ready(true).await;
-    println!("ready after                    {:8.0} ms", start.elapsed().as_secs_f64() * 1000.0);
-    println!("memory, nothing cached         {:8.1} MiB", memory(&idle, "VmRSS:"));
+    record("webhook.ready", start.elapsed().as_secs_f64() * 1000.0).unwrap();
+    record("webhook.memory-idle", memory(&idle, "VmRSS:")).unwrap();
     drop(idle);
 
     let webhook = Webhook::start("bench", Api::start(services(), Some(bindings())).await, &[]);
@@ -153,9 +177,15 @@ async fn main() {
             quantile(&latencies, 0.999),
             used * 1000.0 / latencies.len() as f64
         );
+        if connections == 16 {
+            record("webhook.throughput", latencies.len() as f64 / time.as_secs_f64()).unwrap();
+            record("webhook.p99", quantile(&latencies, 0.99)).unwrap();
+            record("webhook.cpu", used * 1000.0 / latencies.len() as f64).unwrap();
+        }
     }
-    println!("\nmemory after load              {:8.1} MiB", memory(&webhook, "VmRSS:"));
+    record("webhook.memory-loaded", memory(&webhook, "VmRSS:")).unwrap();
     hostile::measure(&webhook, time).await;
     drop(webhook);
+    record("webhook.lint", lint().as_secs_f64() * 1000.0).unwrap();
     largest();
 }

@@ -61,7 +61,8 @@ pub struct Cluster {
     bindings_by_group: BTreeMap<Arc<str>, BTreeSet<Key>>,
     /// Pods by the binding that one of their gates is named after.
     gated: Index,
-    /// Services by the pods that their slices name, with how often they do.
+    /// Services by the pods that their slices name, with how often they do. A pod that is there stays on record once no
+    /// slice names it any more: its end is still news to those who had it as a target.
     services_of_pod: BTreeMap<Key, BTreeMap<Arc<str>, u32>>,
     pods_at: BTreeMap<IpAddr, BTreeSet<Key>>,
     /// When a watch last said something, by kind.
@@ -118,10 +119,14 @@ impl Cluster {
         self.pods_at.get(&address).into_iter().flatten().filter_map(|key| self.pods.get(key))
     }
 
+    /// When the watch on a kind has last said something; nothing if it never has.
+    pub fn heard_at(&self, kind: Kind) -> Option<Duration> {
+        self.heard.get(&kind).copied()
+    }
+
     /// When both watches that endpoints are proven by have last said something; nothing if one never has.
     pub fn endpoints_heard_at(&self) -> Option<Duration> {
-        let heard = |kind| self.heard.get(&kind).copied();
-        Some(heard(Kind::Slice)?.min(heard(Kind::Pod)?))
+        Some(self.heard_at(Kind::Slice)?.min(self.heard_at(Kind::Pod)?))
     }
 
     /// Takes in what a watch says; what has come of it.
@@ -239,7 +244,20 @@ impl Cluster {
         let mut change = Change { kind: kind(record), key: meta(record).key.clone(), how, bindings: BTreeSet::new() };
         self.dependent(record, &mut change.bindings);
         self.index(record, false);
+        if let Record::Pod(pod) = record {
+            self.forget_services_of(&pod.meta.key);
+        }
         change
+    }
+
+    /// Forgets the Services whose slices do not name a pod any more.
+    fn forget_services_of(&mut self, pod: &Key) {
+        if let Some(services) = self.services_of_pod.get_mut(pod) {
+            services.retain(|_, count| *count > 0);
+            if services.is_empty() {
+                self.services_of_pod.remove(pod);
+            }
+        }
     }
 
     /// Bindings that depend on an object.
@@ -305,9 +323,8 @@ impl Cluster {
                     let services = self.services_of_pod.entry(pod.clone()).or_default();
                     let count = services.entry(Arc::clone(&slice.service)).or_default();
                     *count = if present { *count + 1 } else { count.saturating_sub(1) };
-                    services.retain(|_, count| *count > 0);
-                    if services.is_empty() {
-                        self.services_of_pod.remove(&pod);
+                    if self.pods.get(&pod).is_none() {
+                        self.forget_services_of(&pod);
                     }
                 }
             }

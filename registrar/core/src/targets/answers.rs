@@ -57,7 +57,6 @@ pub fn dispatch(
                 binding.looked_twice(record, found, desk);
             }
         }
-        What::Gate(uid, condition) => binding.gate_set(&uid, &condition, &kubernetes(outcome).map(|_| ()), desk),
         What::Status => binding.status_written(&kubernetes(outcome).map(|_| ()), desk),
         What::Resolve => {
             binding.filling = false;
@@ -85,6 +84,6 @@ pub fn dispatch(
             binding.ledger_read(result, desk);
         }
         What::PutLedger(targets) => binding.ledger_written(targets, kubernetes(outcome).is_ok(), desk),
-        What::Groups(..) | What::Tags(_) | What::Orphan | What::Nothing => {}
+        What::Groups(..) | What::Tags(..) | What::Gate(..) | What::Orphan | What::Nothing => {}
     }
 }

@@ -13,11 +13,11 @@ use super::{
     brake::Brake,
     desk::{Ask, Desk, What},
     farewell::Farewell,
-    gates::PodGate,
     group::{Facts, Problem, Resolution},
     isolation::Authority,
     ledger::Ledger,
     looks::Looks,
+    patches::Gates,
     pods::LeftOut,
     retry::{Alarm, Retry},
     spot::{Presence, Spot, SpotState, Wanted},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     aws::TargetGroup,
-    cluster::{BindingRecord, Key, Uid},
+    cluster::{BindingRecord, Key, ServicePort, Uid},
     effect::{About, Request},
 };
 
@@ -82,7 +82,7 @@ pub struct Binding {
     /// The brake on removals.
     pub brake: Brake,
     /// Gates of its pods.
-    pub gates: BTreeMap<Uid, PodGate>,
+    pub gates: Gates,
     /// Whether most targets turned unhealthy at once, so that gates are left as they are.
     pub fail_open: Option<Duration>,
     /// Whether its namespace may use the group.
@@ -142,6 +142,8 @@ pub struct Backend {
     pub missing: Option<(Duration, &'static str)>,
     /// Which life of the Service.
     pub service: Option<Uid>,
+    /// Its port, as it was when it was last there.
+    pub port: Option<ServicePort>,
     /// When another life of it was last seen.
     pub replaced_at: Option<Duration>,
     /// When something was last gone from a list without having been deleted.
@@ -153,6 +155,13 @@ const UNSAID: Duration = Duration::from_secs(5);
 
 /// For how long a Service or port may be absent before its targets go.
 pub const ABSENCE: Duration = Duration::from_mins(1);
+
+impl Backend {
+    /// Whether it has been absent for so long that its targets go.
+    pub fn is_given_up(&self, now: Duration) -> bool {
+        self.missing.is_some_and(|(since, _)| now.saturating_sub(since) >= ABSENCE)
+    }
+}
 
 impl Binding {
     /// One that nothing is known of yet.
@@ -182,7 +191,7 @@ impl Binding {
             deregister: Batches::default(),
             full: None,
             brake: Brake::default(),
-            gates: BTreeMap::new(),
+            gates: Gates::default(),
             fail_open: None,
             authority: Authority::default(),
             ledger: Ledger::default(),

@@ -14,7 +14,7 @@ use super::{
     desk::{Desk, What},
     group::Facts,
     retry::{Alarm, Retry},
-    spot::{Presence, Spot, SpotState},
+    spot::{Presence, Spot, SpotState, Wrote},
 };
 use crate::{
     aws::{Bucket, HealthState},
@@ -90,6 +90,22 @@ impl Brake {
     }
 }
 
+/// Whether something is registered at a place for all that is known, so that it is worth deregistering. In a group that
+/// others share the ledger has what was about to be registered, once, and a call without a reply may never have been made:
+/// there a look has to show it.
+fn may_be_there(state: &SpotState, facts: &Facts, now: Duration) -> bool {
+    if facts.shared && matches!(state.wrote, Wrote::RegisterLost(_)) && !state.shown {
+        return false;
+    }
+    match state.presence(now) {
+        Presence::Present => true,
+        // It was wanted a moment ago, so it may well be registered.
+        Presence::Unknown => state.holder.is_some() && !facts.shared,
+        Presence::Absent => state.may_appear(now),
+        Presence::LookFirst => false,
+    }
+}
+
 impl Binding {
     /// What may be deregistered now, with the cause of each. Everything that is in the way of the rest rings the alarm
     /// or asks for a second look.
@@ -121,13 +137,7 @@ impl Binding {
             if self.wanted.contains_key(spot) || state.in_flight || !self.may_remove(spot, facts, desk) {
                 continue;
             }
-            let present = match state.presence(now) {
-                Presence::Present => true,
-                // It was wanted a moment ago, so it may well be registered.
-                Presence::Unknown => state.holder.is_some(),
-                Presence::Absent | Presence::LookFirst => false,
-            };
-            if !present {
+            if !may_be_there(state, facts, now) {
                 continue;
             }
             match self.reason(spot, state, facts, desk) {
@@ -154,7 +164,7 @@ impl Binding {
         alarm: &mut Alarm,
     ) {
         let now = desk.now;
-        if self.backend.missing.is_some_and(|(since, _)| now.saturating_sub(since) < ABSENCE) {
+        if self.backend.missing.is_some() && !self.backend.is_given_up(now) {
             self.brake.held = doubted.len();
             return;
         }
@@ -286,10 +296,13 @@ impl Binding {
         let Some(facts) = self.facts() else { return };
         let service_key = Key::new(&self.key.namespace, &record.spec.service_ref.name);
         let service = desk.cluster.services.get(&service_key);
-        let wanted = match service.and_then(|service| Some((service, service.port(&record.spec.service_ref.port)?))) {
-            Some((service, port)) => {
+        // The Service may be back and not seen yet: then its slices say so.
+        let port =
+            service.and_then(|service| service.port(&record.spec.service_ref.port)).or(self.backend.port.as_ref());
+        let wanted = match port.filter(|_| facts.target_type == TargetType::Ip) {
+            Some(port) => {
                 let source = super::endpoints::Source::Answer(slices, pods);
-                let reading = super::endpoints::targets_of(record, facts, service, port, desk.settings, source);
+                let reading = super::endpoints::addresses_of(record, facts, port, desk.settings, source);
                 reading.wanted.into_iter().map(|(spot, wanted)| (spot, wanted.owner.uid)).collect()
             }
             None => BTreeMap::new(),
@@ -359,10 +372,7 @@ impl Binding {
 
     /// What this binding has in the group.
     fn own_spots(&self, facts: &Facts, desk: &Desk<'_>) -> BTreeSet<Spot> {
-        let present = self
-            .spots
-            .iter()
-            .filter(|(_, state)| !state.in_flight && matches!(state.presence(desk.now), Presence::Present));
+        let present = self.spots.iter().filter(|(_, state)| !state.in_flight && may_be_there(state, facts, desk.now));
         let own = present.filter(|(spot, state)| self.is_own(spot, state, facts, desk));
         own.map(|(spot, _)| spot.clone()).collect()
     }

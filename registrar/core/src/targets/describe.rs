@@ -29,8 +29,10 @@ const KNOWN: Duration = Duration::from_mins(15);
 pub struct Describing {
     groups: BTreeMap<Account, BTreeSet<Key>>,
     tags: BTreeMap<Account, BTreeSet<Key>>,
-    /// Turns that are queued or calls under way: whether for tags.
-    busy: BTreeSet<(Account, bool)>,
+    /// The most urgent turns that are queued: whether for tags.
+    queued: BTreeMap<(Account, bool), Priority>,
+    /// Calls under way.
+    flights: BTreeSet<(Account, bool)>,
     /// Bindings whose batch was refused, so that they are asked for alone.
     alone: BTreeSet<Key>,
 }
@@ -86,14 +88,24 @@ impl Describing {
         for (waiting, tags) in [(&self.groups, false), (&self.tags, true)] {
             for (account, keys) in waiting {
                 let Some(first) = keys.first() else { continue };
-                if !self.busy.insert((account.clone(), tags)) {
+                let lane = (account.clone(), tags);
+                if self.flights.contains(&lane) {
                     continue;
                 }
                 let urgent = keys.iter().filter_map(|key| bindings.get(key)).any(|binding| {
-                    if tags { !binding.authority.is_known(desk.settings) } else { binding.group.is_none() }
+                    if tags {
+                        binding.authority.is_waited_for(desk.settings, desk.now)
+                    } else {
+                        binding.group.is_none()
+                    }
                 });
                 let kind = if tags { Kind::Tags(account.clone()) } else { Kind::Groups(account.clone()) };
                 let priority = if urgent { Priority::Gates } else { Priority::Drift };
+                // What was queued at leisure may have become urgent since.
+                if self.queued.get(&lane).is_some_and(|queued| *queued <= priority) {
+                    continue;
+                }
+                self.queued.insert(lane, priority);
                 desk.turn(account, Bucket::Describe, priority, first, Turn { binding: first.clone(), kind });
             }
         }
@@ -112,6 +124,11 @@ impl Describing {
         bindings: &mut BTreeMap<Key, Binding>,
         desk: &mut Desk<'_>,
     ) -> Option<Effect> {
+        let lane = (account.clone(), false);
+        self.queued.remove(&lane);
+        if self.flights.contains(&lane) {
+            return None;
+        }
         let waiting = self.groups.remove(account).unwrap_or_default();
         let mut arns = Vec::new();
         let mut members = Vec::new();
@@ -146,9 +163,9 @@ impl Describing {
             self.groups.insert(account.clone(), left);
         }
         if members.is_empty() {
-            self.busy.remove(&(account.clone(), false));
             return None;
         }
+        self.flights.insert(lane);
         let query = query.unwrap_or_else(|| {
             arns.sort();
             arns.dedup();
@@ -168,7 +185,7 @@ impl Describing {
         bindings: &mut BTreeMap<Key, Binding>,
         desk: &mut Desk<'_>,
     ) -> Vec<Key> {
-        self.busy.remove(&(account.clone(), false));
+        self.flights.remove(&(account.clone(), false));
         let result = result.and_then(|reply| match reply {
             Reply::TargetGroups { target_groups, .. } => Ok(target_groups),
             _ => Err(Fault::Unknown("an answer of the wrong kind".to_owned())),
@@ -210,6 +227,11 @@ impl Describing {
         bindings: &mut BTreeMap<Key, Binding>,
         desk: &mut Desk<'_>,
     ) -> Option<Effect> {
+        let lane = (account.clone(), true);
+        self.queued.remove(&lane);
+        if self.flights.contains(&lane) {
+            return None;
+        }
         let waiting = self.tags.remove(account).unwrap_or_default();
         let mut resources: Vec<Arn> = Vec::new();
         let mut members = Vec::new();
@@ -234,32 +256,31 @@ impl Describing {
             self.tags.entry(account.clone()).or_default().extend(left);
         }
         if members.is_empty() {
-            self.busy.remove(&(account.clone(), true));
             return None;
         }
+        self.flights.insert(lane);
         resources.sort();
         resources.dedup();
         let because = format!("whether {} bindings may use their target groups is in their tags", members.len());
-        Some(ask(account, Call::DescribeTags { resources }, What::Tags(members), because, desk))
+        Some(ask(account, Call::DescribeTags { resources }, What::Tags(account.clone(), members), because, desk))
     }
 
     /// Tags have been read, or not. Gives the bindings that are to be worked on.
     pub fn tags_said(
         &mut self,
+        account: &Account,
         members: &[(Key, Uid)],
         result: Result<Reply, Fault>,
         bindings: &mut BTreeMap<Key, Binding>,
         desk: &mut Desk<'_>,
     ) -> Vec<Key> {
+        self.flights.remove(&(account.clone(), true));
         let result = result.and_then(|reply| match reply {
             Reply::Tags(tags) => Ok(tags),
             _ => Err(Fault::Unknown("an answer of the wrong kind".to_owned())),
         });
         for (key, uid) in members {
             let Some(binding) = bindings.get_mut(key).filter(|binding| binding.uid == *uid) else { continue };
-            if let Some(account) = binding.account(desk.settings) {
-                self.busy.remove(&(account, true));
-            }
             let arn = binding.facts().map(|facts| facts.arn.clone());
             match (&result, arn) {
                 (Ok(tags), Some(arn)) => {
@@ -300,7 +321,7 @@ impl Binding {
 
 fn ask(account: &Account, call: Call, what: What, because: String, desk: &mut Desk<'_>) -> Effect {
     let members = match &what {
-        What::Groups(_, members) | What::Tags(members) => members.first(),
+        What::Groups(_, members) | What::Tags(_, members) => members.first(),
         _ => None,
     };
     let (binding, uid) = members.cloned().unwrap_or_else(|| (Key::new("", ""), Uid("".into())));

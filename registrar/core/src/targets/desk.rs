@@ -49,7 +49,7 @@ pub enum What {
     /// Groups being described.
     Groups(Account, Vec<(Key, Uid)>),
     /// Tags being read.
-    Tags(Vec<(Key, Uid)>),
+    Tags(Account, Vec<(Key, Uid)>),
     /// Whether a binding is there that gates are named after and that is not in the cache.
     Orphan,
     /// Nothing that anybody waits for.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nlb::settings::TargetType;
 
 use super::{
-    binding::{ABSENCE, Binding},
+    binding::Binding,
     desk::Desk,
     group::Facts,
     nodes,
@@ -14,10 +14,11 @@ use super::{
 };
 use crate::{
     Settings,
-    cluster::{BindingRecord, Cluster, Key, PodRecord, ServicePort, ServiceRecord, SliceRecord},
+    cluster::{BindingRecord, Cluster, Key, PodRecord, ServicePort, SliceRecord},
 };
 
 /// Where endpoints are read from.
+#[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
     /// The caches.
     Cache(&'a Cluster),
@@ -25,32 +26,24 @@ pub enum Source<'a> {
     Answer(&'a [SliceRecord], &'a [PodRecord]),
 }
 
-/// Targets that there should be for a port of a Service.
-pub fn targets_of(
+/// Addresses that there should be for a port of the binding's Service.
+pub fn addresses_of(
     record: &BindingRecord,
     facts: &Facts,
-    service: &ServiceRecord,
     port: &ServicePort,
     settings: &Settings,
     source: Source<'_>,
 ) -> Reading {
     let question = pods::Question { binding: &record.meta.key, port, facts, settings };
-    match (facts.target_type, source) {
-        (TargetType::Ip, Source::Cache(cluster)) => {
-            pods::read(question, cluster.slices_of(&service.meta.key), |key| cluster.pods.get(key))
+    match source {
+        Source::Cache(cluster) => {
+            let service = Key::new(&record.meta.key.namespace, &record.spec.service_ref.name);
+            pods::read(question, cluster.slices_of(&service), |key| cluster.pods.get(key))
         }
-        (TargetType::Ip, Source::Answer(slices, pods)) => {
+        Source::Answer(slices, pods) => {
             let pods: BTreeMap<&Key, &PodRecord> = pods.iter().map(|pod| (&pod.meta.key, pod)).collect();
             pods::read(question, slices.iter(), |key| pods.get(key).copied())
         }
-        (TargetType::Instance, Source::Cache(cluster)) => nodes::read(
-            service,
-            port,
-            record.spec.node_selector.as_ref(),
-            service.local_traffic_only && settings.local_nodes_only,
-            cluster,
-        ),
-        (TargetType::Instance, Source::Answer(..)) => Reading::default(),
     }
 }
 
@@ -58,7 +51,8 @@ impl Binding {
     /// Reads from the cluster what targets there should be, and gives each place its holder.
     pub fn refresh(&mut self, record: &BindingRecord, desk: &Desk<'_>) {
         let Some(facts) = self.facts().cloned() else { return };
-        if !std::mem::take(&mut self.stale) {
+        let expired = self.backend.is_given_up(desk.now) && !self.wanted.is_empty();
+        if !std::mem::take(&mut self.stale) && !expired {
             return;
         }
         self.read_endpoints(record, &facts, desk);
@@ -108,18 +102,14 @@ impl Binding {
         let port = service.and_then(|service| service.port(&record.spec.service_ref.port));
         let (Some(service), Some(port)) = (service, port) else {
             let what = if service.is_none() { "Service" } else { "port" };
-            let (since, _) = *self.backend.missing.get_or_insert((desk.now, what));
+            self.backend.missing.get_or_insert((desk.now, what));
             self.ungated.gateless.clear();
-            if desk.now.saturating_sub(since) >= ABSENCE {
+            if self.backend.is_given_up(desk.now) {
                 self.wanted.clear();
                 self.terminating.clear();
                 self.left_out.clear();
             } else {
-                // Absent for an instant is not absent: targets stay but for those whose pods go.
-                let gone = |wanted: &Wanted| is_leaving(wanted, desk);
-                let leaving = self.wanted.iter().filter(|(_, wanted)| gone(wanted));
-                self.terminating = leaving.map(|(spot, wanted)| (spot.clone(), wanted.owner.key.clone())).collect();
-                self.wanted.retain(|_, wanted| !gone(wanted));
+                self.read_without_service(record, facts, desk);
             }
             return;
         };
@@ -130,11 +120,35 @@ impl Binding {
             }
             self.backend.service = Some(service.meta.uid.clone());
         }
-        let reading = targets_of(record, facts, service, port, desk.settings, Source::Cache(desk.cluster));
+        let reading = match facts.target_type {
+            TargetType::Ip => addresses_of(record, facts, port, desk.settings, Source::Cache(desk.cluster)),
+            TargetType::Instance => {
+                let local = service.local_traffic_only && desk.settings.local_nodes_only;
+                nodes::read(service, port, record.spec.node_selector.as_ref(), local, desk.cluster)
+            }
+        };
+        self.backend.port = Some(port.clone());
         self.wanted = reading.wanted;
         self.terminating = reading.terminating;
         self.left_out = reading.left_out;
         self.ungated.gateless = reading.gateless;
+    }
+
+    /// Absent for an instant is not absent: targets stay but for those whose pods go. What its slices say holds meanwhile,
+    /// for they may tell of its return before it is seen itself.
+    fn read_without_service(&mut self, record: &BindingRecord, facts: &Facts, desk: &Desk<'_>) {
+        let gone = |wanted: &Wanted| is_leaving(wanted, desk);
+        let leaving = self.wanted.iter().filter(|(_, wanted)| gone(wanted));
+        self.terminating = leaving.map(|(spot, wanted)| (spot.clone(), wanted.owner.key.clone())).collect();
+        self.wanted.retain(|_, wanted| !gone(wanted));
+        for wanted in self.wanted.values_mut() {
+            wanted.unproven = true;
+        }
+        if let Some(port) = self.backend.port.as_ref().filter(|_| facts.target_type == TargetType::Ip) {
+            let shown = addresses_of(record, facts, port, desk.settings, Source::Cache(desk.cluster));
+            self.terminating.extend(shown.terminating);
+            self.wanted.extend(shown.wanted);
+        }
     }
 }
 

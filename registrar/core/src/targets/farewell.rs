@@ -109,7 +109,7 @@ impl Binding {
             && self.ledger.is_known(facts)
             && !self.spots.iter().any(|(spot, state)| {
                 let listed = state.verdict.as_ref().is_some_and(|verdict| !verdict.is_gone());
-                listed && self.is_own(spot, state, facts, desk)
+                (listed || state.may_appear(desk.now)) && self.is_own(spot, state, facts, desk)
             });
         clear && self.close_ledger(facts, desk, alarm)
     }

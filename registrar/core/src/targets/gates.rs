@@ -1,38 +1,21 @@
 //! What pods are told of the health of their targets.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use nlb::readiness_gate::ReadinessGate;
+use std::time::Duration;
 
 use super::{
     binding::Binding,
-    desk::{Desk, What},
+    desk::Desk,
     group::Facts,
     pods::LeftOut,
-    retry::{Alarm, Retry},
+    retry::Alarm,
     spot::{Presence, Spot, SpotState, Stamp, Verdict, Wanted},
 };
 use crate::{
     aws::HealthState,
     cluster::{BindingRecord, GateCondition, GateStatus, Key, PodRecord, Uid},
-    effect::{About, EffectId, Priority, Request},
-    event::Denial,
     settings::planted,
 };
 
-/// A gate of one pod.
-#[derive(Debug, Clone, Default)]
-pub struct PodGate {
-    flight: Option<(EffectId, GateCondition)>,
-    /// What was written last, until the cache has it.
-    written: Option<(GateCondition, Duration)>,
-    retry: Retry,
-    /// The pod is gone or replaced, whatever the cache says.
-    over: bool,
-}
-
-/// For how long what was written is believed although the cache says otherwise.
-const BELIEVED: Duration = Duration::from_secs(30);
 /// How long a gate without a condition waits for a verdict before its state is written: a gate without one is closed.
 const UNSAID: Duration = Duration::from_secs(1);
 /// How long most of a group has to be unhealthy before gates close.
@@ -85,15 +68,12 @@ fn by_verdict(verdict: &Verdict, is_open: bool, record: &BindingRecord, lenient:
 impl Binding {
     /// What a pod's gate says, with what is being written or was written last in front of what the cache has.
     pub fn effective_gate<'a>(&'a self, pod: &'a PodRecord) -> Option<&'a GateCondition> {
-        let cached = pod.gate(&self.key.name)?.condition.as_ref();
-        let Some(gate) = self.gates.get(&pod.meta.uid) else { return cached };
-        let flight = gate.flight.as_ref().map(|(_, condition)| condition);
-        flight.or(gate.written.as_ref().map(|(condition, _)| condition)).or(cached)
+        self.gates.effective(&self.key, pod)
     }
 
     /// Sets what has to be set.
     pub fn set_gates(&mut self, record: &BindingRecord, facts: &Facts, desk: &mut Desk<'_>, alarm: &mut Alarm) {
-        self.tidy_gates(desk);
+        self.gates.tidy(&self.key, desk);
         let mut aims: Vec<(Key, Uid, GateCondition, bool)> = Vec::new();
         let (mut open, mut closing, mut healthy) = (0, 0, 0);
         for (spot, wanted) in &self.wanted {
@@ -107,7 +87,7 @@ impl Binding {
             let listed = state.verdict.as_ref().is_some_and(|verdict| !verdict.is_gone());
             open += usize::from(is_open && listed);
             let Aim::Set(aim) = self.aim(record, facts, (spot, wanted, state), current, desk, alarm) else { continue };
-            if current != Some(&aim) {
+            if current != Some(&aim) || self.gates.is_supposed(&pod.meta.uid) {
                 let closes = is_open && aim.status != GateStatus::True;
                 closing += usize::from(closes);
                 aims.push((pod.meta.key.clone(), pod.meta.uid.clone(), aim, closes));
@@ -271,96 +251,13 @@ impl Binding {
 
     /// Queues a patch of a gate, unless one is under way or it failed a moment ago.
     pub fn set_gate(&mut self, pod: &Key, uid: &Uid, condition: GateCondition, desk: &mut Desk<'_>, alarm: &mut Alarm) {
-        let Some(record) = desk.cluster.pods.get(pod).filter(|record| record.meta.uid == *uid) else { return };
-        let moves = self.effective_gate(record).map(|current| current.status) != Some(condition.status);
-        let gate = self.gates.entry(uid.clone()).or_default();
-        if gate.over || gate.flight.is_some() {
-            return;
-        }
-        if !gate.retry.is_due(desk.now) {
-            alarm.at(gate.retry.at);
-            return;
-        }
-        let Ok(name) = ReadinessGate::of_binding(&self.key.name) else { return };
+        let cluster = desk.cluster;
+        let Some(record) = cluster.pods.get(pod).filter(|record| record.meta.uid == *uid) else { return };
         let because = match condition.status {
             GateStatus::True if condition.reason.is_empty() => format!("the target of pod {} is healthy", pod.name),
             _ => format!("the target of pod {} is not healthy: {}", pod.name, condition.reason),
         };
-        let request = Request::PatchGate {
-            pod: pod.clone(),
-            uid: uid.clone(),
-            condition_type: name.to_string(),
-            condition: condition.clone(),
-            moves,
-        };
-        let ask = super::desk::Ask {
-            binding: self.key.clone(),
-            uid: self.uid.clone(),
-            what: What::Gate(uid.clone(), condition.clone()),
-        };
-        let id = desk.request(ask, request, Priority::Gates, because);
-        gate.flight = Some((id, condition));
-    }
-
-    /// A patch of a gate has ended.
-    pub fn gate_set(&mut self, uid: &Uid, condition: &GateCondition, result: &Result<(), Denial>, desk: &mut Desk<'_>) {
-        let pod = desk.cluster.gated(&self.key).find(|pod| pod.meta.uid == *uid).cloned();
-        let Some(gate) = self.gates.get_mut(uid) else { return };
-        gate.flight = None;
-        match result {
-            Ok(()) => {
-                let before = gate.written.take().map(|(before, _)| before);
-                gate.retry.clear();
-                gate.written = Some((condition.clone(), desk.now));
-                let cached =
-                    pod.as_ref().and_then(|pod| pod.gate(&self.key.name)).and_then(|gate| gate.condition.clone());
-                let before = before.or(cached).map(|before| before.status);
-                if let Some(pod) = pod.filter(|_| before != Some(condition.status)) {
-                    let about = About::Pod(pod.meta.key.clone(), uid.clone());
-                    let binding = self.key.clone();
-                    match (condition.status, before) {
-                        (GateStatus::True, _) => {
-                            let (reason, message) = if condition.reason.is_empty() {
-                                ("TargetHealthy", format!("the target of binding {} is healthy", binding.name))
-                            } else {
-                                ("GateReleased", format!("{}: {}", condition.reason, condition.message))
-                            };
-                            desk.publish(&binding, about, false, reason, message);
-                        }
-                        (_, Some(GateStatus::True)) => {
-                            let message = format!("{}: {}", condition.reason, condition.message);
-                            desk.publish(&binding, about, true, "TargetUnhealthy", message);
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            // Another pod has the name, or none: nobody waits for this gate.
-            Err(Denial::Replaced | Denial::NotFound) => gate.over = true,
-            Err(Denial::Conflict) => gate.retry.at = desk.now + Duration::from_millis(200),
-            Err(Denial::NotSent(_)) => gate.retry.at = desk.now + Duration::from_secs(1),
-            Err(_) => gate.retry.failed(desk.now),
-        }
-    }
-
-    /// Drops what the cache has caught up with, and pods that are gone.
-    fn tidy_gates(&mut self, desk: &Desk<'_>) {
-        if self.gates.is_empty() {
-            return;
-        }
-        let cached: BTreeMap<&Uid, Option<&GateCondition>> = desk
-            .cluster
-            .gated(&self.key)
-            .map(|pod| (&pod.meta.uid, pod.gate(&self.key.name).and_then(|gate| gate.condition.as_ref())))
-            .collect();
-        self.gates.retain(|uid, gate| {
-            let Some(cached) = cached.get(uid) else { return gate.flight.is_some() };
-            gate.written = gate
-                .written
-                .take()
-                .filter(|(condition, at)| Some(condition) != *cached && desk.now.saturating_sub(*at) < BELIEVED);
-            gate.flight.is_some() || gate.written.is_some() || gate.over || !gate.retry.is_due(desk.now)
-        });
+        self.gates.set(&self.key, record, condition, because, desk, alarm);
     }
 
     /// Whether a look is so new that gates follow it: used by the status.

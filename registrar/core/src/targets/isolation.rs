@@ -65,6 +65,12 @@ impl Authority {
         settings.isolation == Isolation::Off || self.said.is_some() || self.problem.is_some()
     }
 
+    /// Whether somebody waits for it to be read: nothing is known, or what is known is too old to register by.
+    pub fn is_waited_for(&self, settings: &Settings, now: Duration) -> bool {
+        let aged = self.said.is_some_and(|(_, at)| now.saturating_sub(at) > FRESH);
+        !self.is_known(settings) || (settings.isolation == Isolation::Enforce && aged)
+    }
+
     /// What keeps targets out, if that is it.
     pub fn obstacle(&self, settings: &Settings) -> Option<String> {
         self.complaint(settings).filter(|_| settings.isolation == Isolation::Enforce)

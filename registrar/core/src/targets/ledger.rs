@@ -1,14 +1,17 @@
 //! Which targets of a shared group are this cluster's: a list in a ConfigMap, in the peer's format, written before targets
 //! are registered. What it does not have is never deregistered.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     binding::Binding,
     desk::{Desk, What},
     group::Facts,
     retry::{Alarm, Retry},
-    spot::{Presence, Spot},
+    spot::{Presence, SETTLING, Spot},
 };
 use crate::{
     cluster::BindingRecord,
@@ -21,6 +24,8 @@ use crate::{
 pub struct Ledger {
     /// What is stored; nothing if it has not been read.
     stored: Option<BTreeSet<String>>,
+    /// Since when looks have not shown entries that are not wanted.
+    absent: BTreeMap<String, Duration>,
     flight: bool,
     retry: Retry,
 }
@@ -57,7 +62,7 @@ impl Binding {
             alarm.at(self.ledger.retry.at);
             return;
         }
-        let Some(stored) = &self.ledger.stored else {
+        let Some(stored) = self.ledger.stored.clone() else {
             self.ledger.flight = true;
             let request = Request::GetLedger { binding: self.key.clone() };
             let because = "what this cluster has in a shared group has to be known first";
@@ -68,22 +73,34 @@ impl Binding {
             return;
         }
         let new = self.about_to_register(record, desk);
-        // What is known here and is neither wanted nor registered is no longer ours.
-        let over: BTreeSet<String> = self
-            .spots
-            .iter()
-            .filter(|(spot, state)| {
-                !self.wanted.contains_key(spot) && !state.in_flight && state.presence(desk.now) == Presence::Absent
-            })
-            .map(|(spot, _)| spot.to_string())
-            .collect();
-        let listed: BTreeSet<String> = self.spots.keys().map(Spot::to_string).collect();
-        let kept = stored.iter().filter(|entry| !over.contains(*entry) && listed.contains(*entry)).cloned();
+        let over = self.over(&stored, desk, alarm);
+        let kept = stored.iter().filter(|entry| !over.contains(*entry)).cloned();
         let due: BTreeSet<String> = kept.chain(new.iter().map(Spot::to_string)).collect();
-        if due == *stored {
+        if due == stored {
             return;
         }
         self.put_ledger(due, desk, "its own targets in a shared group change");
+    }
+
+    /// Entries that are neither wanted nor registered, and so no longer ours. AWS may not show for a while what is there:
+    /// an entry goes when it has been absent for so long.
+    fn over(&mut self, stored: &BTreeSet<String>, desk: &Desk<'_>, alarm: &mut Alarm) -> BTreeSet<String> {
+        let needed = self.spots.iter().filter(|(spot, state)| {
+            self.wanted.contains_key(*spot) || state.in_flight || state.presence(desk.now) != Presence::Absent
+        });
+        let needed: BTreeSet<String> = needed.map(|(spot, _)| spot.to_string()).collect();
+        let before = std::mem::take(&mut self.ledger.absent);
+        let mut over = BTreeSet::new();
+        for entry in stored.iter().filter(|entry| !needed.contains(*entry)) {
+            let since = before.get(entry).copied().unwrap_or(desk.now);
+            if desk.now.saturating_sub(since) >= SETTLING {
+                over.insert(entry.clone());
+            } else {
+                alarm.at(since + SETTLING);
+            }
+            self.ledger.absent.insert(entry.clone(), since);
+        }
+        over
     }
 
     fn put_ledger(&mut self, due: BTreeSet<String>, desk: &mut Desk<'_>, because: &str) {

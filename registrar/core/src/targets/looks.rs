@@ -8,7 +8,7 @@ use super::{
     desk::{Desk, What},
     group::Facts,
     retry::{Alarm, Retry},
-    spot::{Claim, Presence, Spot, Stamp, Verdict, Wrote},
+    spot::{Claim, Presence, Spot, SpotState, Stamp, Verdict, Wrote},
 };
 use crate::{
     Effect,
@@ -117,13 +117,11 @@ impl Binding {
     }
 
     /// Places whose gate waits for health, with since when.
-    fn waiting_gates<'a>(
-        &'a self,
-        desk: &'a Desk<'_>,
-    ) -> impl Iterator<Item = (&'a super::spot::SpotState, Duration)> + 'a {
+    fn waiting_gates<'a>(&'a self, desk: &'a Desk<'_>) -> impl Iterator<Item = (&'a SpotState, Duration)> + 'a {
         self.wanted.iter().filter(|(_, wanted)| wanted.owner.gated).filter_map(|(spot, wanted)| {
             let pod = desk.cluster.pods.get(&wanted.owner.key).filter(|pod| pod.meta.uid == wanted.owner.uid)?;
-            let open = self.effective_gate(pod).is_some_and(|condition| condition.status == GateStatus::True);
+            let open = self.effective_gate(pod).is_some_and(|condition| condition.status == GateStatus::True)
+                && !self.gates.is_supposed(&pod.meta.uid);
             let state = self.spots.get(spot)?;
             let since = state.holder.as_ref()?.waiting_since;
             (!open).then_some((state, since.unwrap_or(desk.now)))
@@ -216,7 +214,9 @@ impl Binding {
             said.insert(Spot::of(&health.target), Verdict::of(health));
         }
         for spot in said.keys() {
-            self.spots.entry(spot.clone()).or_default();
+            // What is found here and is not wanted has to leave from now on.
+            let leaving_since = (!self.wanted.contains_key(spot)).then_some(now);
+            self.spots.entry(spot.clone()).or_insert_with(|| SpotState { leaving_since, ..SpotState::default() });
         }
         self.drifted = None;
         let first = self.spots.values().all(|state| state.looked.is_none());
@@ -227,7 +227,11 @@ impl Binding {
             state.looked = Some(asked);
             state.verdict = said.remove(spot);
             let listed = state.verdict.as_ref().is_some_and(|verdict| !verdict.is_gone());
-            if listed && matches!(state.wrote, Wrote::Registered(stamp) if stamp.effect < asked.effect) {
+            let registered = match state.wrote {
+                Wrote::Registered(stamp) | Wrote::RegisterLost(stamp) => stamp.effect < asked.effect,
+                _ => false,
+            };
+            if listed && registered {
                 state.shown = true;
             }
             let after = state.presence(now);
@@ -239,10 +243,6 @@ impl Binding {
                 }
                 _ => {}
             }
-            let checks_over = match state.verdict.as_ref().map(|verdict| &verdict.state) {
-                Some(HealthState::Initial | HealthState::Unused | HealthState::Draining) | None => false,
-                Some(_) => true,
-            };
             let open = state.holder.as_ref().and_then(|holder| {
                 let pod = desk.cluster.pods.get(&holder.owner.key).filter(|pod| pod.meta.uid == holder.owner.uid)?;
                 Some(pod.gate(&self.key.name)?.is_open_by_health())
@@ -255,10 +255,9 @@ impl Binding {
                 _ if contested => {}
                 Claim::Undecided if !listed => holder.claim = Claim::Fresh,
                 Claim::Undecided if !holder.owner.gated || open == Some(true) => holder.claim = Claim::Adopted,
-                Claim::Undecided if checks_over => holder.claim = Claim::Takeover,
-                // Its checks have not come to an end: those that decide are still to come.
-                Claim::Undecided | Claim::Takeover if listed && !checks_over => holder.claim = Claim::Fresh,
-                Claim::Undecided | Claim::Takeover | Claim::Fresh | Claim::Adopted => {}
+                // Even where checks have not come to an end, some of those that decide may have been another's.
+                Claim::Undecided => holder.claim = Claim::Takeover,
+                Claim::Takeover | Claim::Fresh | Claim::Adopted => {}
             }
             if holder.owner.gated && open != Some(true) {
                 holder.waiting_since.get_or_insert(now);

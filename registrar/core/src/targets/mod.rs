@@ -19,6 +19,7 @@ mod ledger;
 mod looks;
 mod nodes;
 mod orphans;
+mod patches;
 mod pods;
 mod registration;
 mod removal;
@@ -152,7 +153,7 @@ impl Targets {
                 continue;
             }
             if change.kind == ObjectKind::Binding {
-                self.meet(key, cluster);
+                self.meet(key, cluster, now);
             }
             if let Some(binding) = self.bindings.get_mut(key) {
                 binding.stale = true;
@@ -185,15 +186,17 @@ impl Targets {
             self.agenda.insert((now, key.clone()));
         }
         for (key, before) in before {
+            self.orphans.keep(&key, before.gates, now);
             if let Some(binding) = self.bindings.get_mut(&key).filter(|binding| binding.uid == before.uid) {
                 binding.ungated.inherit(before.ungated);
             }
         }
-        for binding in self.bindings.values_mut() {
+        self.orphans.began(cluster, now);
+        for (key, binding) in &mut self.bindings {
             binding.wake = Some(now);
+            binding.gates = self.orphans.give(key);
         }
         self.stirred.clear();
-        self.orphans.began(cluster, now);
     }
 
     /// This process may no longer act.
@@ -204,19 +207,22 @@ impl Targets {
     }
 
     /// Makes the binding at work the one that the cache has.
-    fn meet(&mut self, key: &Key, cluster: &Cluster) {
+    fn meet(&mut self, key: &Key, cluster: &Cluster, now: Duration) {
         let record = cluster.bindings.get(key);
         let known = self.bindings.get(key).map(|binding| &binding.uid);
         if known == record.map(|record| &record.meta.uid) {
             return;
         }
-        if let Some(gone) = self.bindings.remove(key)
-            && let Some(wake) = gone.wake
-        {
-            self.agenda.remove(&(wake, key.clone()));
+        if let Some(gone) = self.bindings.remove(key) {
+            if let Some(wake) = gone.wake {
+                self.agenda.remove(&(wake, key.clone()));
+            }
+            self.orphans.keep(key, gone.gates, now);
         }
         if let Some(record) = record {
-            self.bindings.insert(key.clone(), Binding::new(record, true));
+            let mut binding = Binding::new(record, true);
+            binding.gates = self.orphans.give(key);
+            self.bindings.insert(key.clone(), binding);
         }
         // Whoever was in the way of another is perhaps no longer.
         let groups = self.bindings.iter().filter(|(_, binding)| binding.rival.as_ref() == Some(key));
@@ -282,8 +288,8 @@ impl Targets {
                 }
                 return;
             }
-            What::Tags(members) => {
-                for key in describing.tags_said(&members, aws(outcome), bindings, &mut desk) {
+            What::Tags(account, members) => {
+                for key in describing.tags_said(&account, &members, aws(outcome), bindings, &mut desk) {
                     self.wake(&key, now);
                 }
                 return;
@@ -292,19 +298,22 @@ impl Targets {
                 orphans.answered(&ask.binding, &kubernetes(outcome).map(|_| ()), &mut desk);
                 return;
             }
-            What::Gate(uid, condition) if ask.uid.0.is_empty() => {
-                orphans.released(&ask.binding, &uid, &condition, &kubernetes(outcome).map(|_| ()), &mut desk);
+            // A gate is its pod's, whatever has become of the binding that it is named after.
+            What::Gate(uid, condition) => {
+                let result = kubernetes(outcome).map(|_| ());
+                match bindings.get_mut(&ask.binding) {
+                    Some(binding) => binding.gates.ended(&ask.binding, &uid, &condition, &result, &mut desk),
+                    None => orphans.patched(&ask.binding, &uid, &condition, &result, &mut desk),
+                }
+                // A hundred gates that were set are one reason to look again, and none to hurry.
+                self.wake(&ask.binding, now + SETTLE);
                 return;
             }
             _ => {}
         }
         let Some(binding) = bindings.get_mut(&ask.binding).filter(|binding| binding.uid == ask.uid) else { return };
         let record = cluster.bindings.get(&ask.binding).filter(|record| record.meta.uid == ask.uid);
-        // A hundred gates that were set are one reason to look again, and none to hurry.
-        let settle = match &ask.what {
-            What::Gate(..) | What::Status => SETTLE,
-            _ => Duration::ZERO,
-        };
+        let settle = if ask.what == What::Status { SETTLE } else { Duration::ZERO };
         dispatch(binding, record, ask.what, outcome, &mut desk);
         self.wake(&ask.binding, now + settle);
     }

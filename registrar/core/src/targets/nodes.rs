@@ -119,7 +119,9 @@ pub fn read(
         };
         let spot = Spot { id: instance.as_str().into(), port: node_port };
         let owner = Owner { key: node.meta.key.clone(), uid: node.meta.uid.clone(), gated: false };
-        reading.wanted.insert(spot, Wanted { owner, contested: false, zone: None, quic_server_id: None });
+        reading
+            .wanted
+            .insert(spot, Wanted { owner, contested: false, unproven: false, zone: None, quic_server_id: None });
     }
     reading
 }

@@ -1,21 +1,19 @@
 //! Gates that no live binding explains. They open, for ever and not once: a pod must not wait for what does not exist.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use nlb::{readiness_gate::ReadinessGate, settings::TargetType};
+use nlb::settings::TargetType;
 
 use super::{
     binding::Binding,
     desk::{Ask, Desk, What},
     gates::opened,
-    retry::Retry,
+    patches::Gates,
+    retry::{Alarm, Retry},
 };
 use crate::{
     cluster::{BindingRecord, Change, Cluster, GateCondition, GateStatus, Key, PodRecord, Uid},
-    effect::{About, Priority, Request},
+    effect::{Priority, Request},
     event::Denial,
     services::{Promise, Services},
 };
@@ -33,15 +31,14 @@ struct Orphan {
     asking: bool,
     absent: Option<Duration>,
     retry: Retry,
-    /// Patches under way and done, by pod.
-    flights: BTreeSet<Uid>,
-    done: BTreeMap<Uid, Duration>,
 }
 
 /// All such names.
 #[derive(Debug, Default)]
 pub struct Orphans {
     names: BTreeMap<Key, Orphan>,
+    /// What was written to gates of names that no binding is at work for.
+    gates: BTreeMap<Key, Gates>,
     due: Option<Duration>,
 }
 
@@ -50,16 +47,25 @@ fn explains(binding: &BindingRecord) -> bool {
     binding.spec.target_type != Some(TargetType::Instance)
 }
 
-fn closed(pod: &PodRecord, binding: &Key) -> bool {
-    let gate = pod.gate(&binding.name).and_then(|gate| gate.condition.as_ref());
+fn closed(pod: &PodRecord, gate: Option<&GateCondition>) -> bool {
     !pod.is_leaving() && gate.is_none_or(|gate| gate.status != GateStatus::True)
 }
+
+fn closed_as_cached(pod: &PodRecord, binding: &Key) -> bool {
+    closed(pod, pod.gate(&binding.name).and_then(|gate| gate.condition.as_ref()))
+}
+
+/// How long what was written is kept at most without being looked through.
+const KEPT: Duration = Duration::from_secs(30);
 
 impl Orphans {
     /// This process may act from now on.
     pub fn began(&mut self, cluster: &Cluster, now: Duration) {
         self.names.clear();
         self.due = None;
+        for gates in self.gates.values_mut() {
+            gates.interrupted(now);
+        }
         let names: Vec<Key> = cluster.gate_names().cloned().collect();
         for name in names {
             self.note(&name, cluster, now);
@@ -75,13 +81,30 @@ impl Orphans {
 
     fn note(&mut self, key: &Key, cluster: &Cluster, now: Duration) {
         let explained = cluster.bindings.get(key).is_some_and(explains);
-        if explained || !cluster.gated(key).any(|pod| closed(pod, key)) {
+        if explained || !cluster.gated(key).any(|pod| closed_as_cached(pod, key)) {
             self.names.remove(key);
             return;
         }
         let orphan = self.names.entry(key.clone()).or_insert_with(|| Orphan { since: now, ..Orphan::default() });
         let due = (orphan.since + PATIENCE).max(now);
-        self.due = Some(self.due.map_or(due, |before| before.min(due)));
+        self.ring(due);
+    }
+
+    /// A binding is no longer at work: what was written to its gates is known here from now on.
+    pub fn keep(&mut self, key: &Key, gates: Gates, now: Duration) {
+        if !gates.is_empty() {
+            self.gates.insert(key.clone(), gates);
+            self.ring(now + KEPT);
+        }
+    }
+
+    /// A binding is at work: it has to know what was written to its gates.
+    pub fn give(&mut self, key: &Key) -> Gates {
+        self.gates.remove(key).unwrap_or_default()
+    }
+
+    fn ring(&mut self, at: Duration) {
+        self.due = Some(self.due.map_or(at, |before| before.min(at)));
     }
 
     /// When to work again.
@@ -90,7 +113,7 @@ impl Orphans {
     }
 
     /// Opens gates that have waited long enough.
-    pub fn work(&mut self, bindings: &BTreeMap<Key, Binding>, services: &Services, desk: &mut Desk<'_>) {
+    pub fn work(&mut self, bindings: &mut BTreeMap<Key, Binding>, services: &Services, desk: &mut Desk<'_>) {
         if self.due.is_none_or(|due| due > desk.now) {
             return;
         }
@@ -118,17 +141,26 @@ impl Orphans {
                 ring(ask(key, orphan, desk));
                 continue;
             }
-            orphan.done.retain(|_, at| now.saturating_sub(*at) < Duration::from_secs(30));
-            for pod in desk.cluster.gated(key).filter(|pod| closed(pod, key)) {
-                let uid = &pod.meta.uid;
-                if orphan.flights.contains(uid) || orphan.done.contains_key(uid) {
-                    continue;
+            let gates = match bindings.get_mut(key) {
+                Some(binding) => &mut binding.gates,
+                None => self.gates.entry(key.clone()).or_default(),
+            };
+            let cluster = desk.cluster;
+            for pod in cluster.gated(key) {
+                if closed(pod, gates.effective(key, pod)) || gates.is_supposed(&pod.meta.uid) {
+                    let because = format!("{}: {}", condition.reason, condition.message);
+                    gates.set(key, pod, condition.clone(), because, desk, &mut Alarm::default());
                 }
-                release(key, pod, condition.clone(), desk.outbox, desk.asks);
-                orphan.flights.insert(uid.clone());
             }
             // Whatever failed or comes later is looked at again.
             ring(now + Duration::from_secs(2));
+        }
+        self.gates.retain(|key, gates| {
+            gates.tidy(key, desk);
+            !gates.is_empty()
+        });
+        if !self.gates.is_empty() {
+            ring(desk.now + KEPT);
         }
         self.due = due;
     }
@@ -152,8 +184,8 @@ impl Orphans {
         self.due = Some(desk.now);
     }
 
-    /// A gate has been opened, or not.
-    pub fn released(
+    /// A patch of a gate that no binding is at work for has ended.
+    pub fn patched(
         &mut self,
         key: &Key,
         uid: &Uid,
@@ -161,16 +193,8 @@ impl Orphans {
         result: &Result<(), Denial>,
         desk: &mut Desk<'_>,
     ) {
-        let Some(orphan) = self.names.get_mut(key) else { return };
-        orphan.flights.remove(uid);
-        if result.is_ok() {
-            orphan.done.insert(uid.clone(), desk.now);
-            if let Some(pod) = desk.cluster.gated(key).find(|pod| pod.meta.uid == *uid) {
-                let message = format!("{}: {}", condition.reason, condition.message);
-                desk.publish(key, About::Pod(pod.meta.key.clone(), uid.clone()), false, "GateReleased", message);
-            }
-        } else if matches!(result, Err(Denial::NotFound | Denial::Replaced)) {
-            orphan.done.insert(uid.clone(), desk.now);
+        if let Some(gates) = self.gates.get_mut(key) {
+            gates.ended(key, uid, condition, result, desk);
         }
     }
 }
@@ -187,26 +211,4 @@ fn ask(key: &Key, orphan: &mut Orphan, desk: &mut Desk<'_>) -> Duration {
     let ask = Ask { binding: key.clone(), uid: Uid("".into()), what: What::Orphan };
     desk.request(ask, request, Priority::Gates, "pods have its gate and it is not to be seen");
     desk.now + Duration::from_secs(1)
-}
-
-fn release(
-    key: &Key,
-    pod: &PodRecord,
-    condition: GateCondition,
-    outbox: &mut crate::Outbox,
-    asks: &mut BTreeMap<crate::effect::EffectId, Ask>,
-) {
-    let Ok(name) = ReadinessGate::of_binding(&key.name) else { return };
-    let uid = pod.meta.uid.clone();
-    let request = Request::PatchGate {
-        pod: pod.meta.key.clone(),
-        uid: uid.clone(),
-        condition_type: name.to_string(),
-        condition: condition.clone(),
-        moves: true,
-    };
-    let because = format!("{}: {}", condition.reason, condition.message);
-    let cause = crate::effect::Cause { object: key.clone(), because };
-    let id = outbox.kubernetes(crate::outbox::Asker::Targets, request, Priority::Gates, cause);
-    asks.insert(id, Ask { binding: key.clone(), uid: Uid("".into()), what: What::Gate(uid, condition) });
 }

@@ -149,7 +149,7 @@ fn take<'a>(
     }
     let owner = Owner { key, uid: pod.meta.uid.clone(), gated: gate.is_some() };
     let zone = zone(question, endpoint);
-    let wanted = Wanted { owner, contested: false, zone, quic_server_id };
+    let wanted = Wanted { owner, contested: false, unproven: false, zone, quic_server_id };
     match reading.wanted.get_mut(&spot) {
         // Two pods with one address, both proven: neither is known to answer there.
         Some(other) if other.owner.uid != wanted.owner.uid => other.contested = true,

@@ -30,7 +30,7 @@ impl Binding {
     fn missing_targets(&self, desk: &Desk<'_>, alarm: &mut Alarm) -> BTreeSet<Spot> {
         let now = desk.now;
         let mut missing = BTreeSet::new();
-        for spot in self.wanted.keys() {
+        for (spot, _) in self.wanted.iter().filter(|(_, wanted)| !wanted.unproven) {
             let Some(state) = self.spots.get(spot).filter(|state| !state.in_flight) else { continue };
             let needed = match state.presence(now) {
                 Presence::Absent => true,

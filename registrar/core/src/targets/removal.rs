@@ -118,7 +118,13 @@ impl Binding {
                     }
                 }
             }
-            Err(fault) => self.write_faulted(&fault, desk, &Kind::Deregister),
+            Err(fault) => {
+                // It may have been done: what is asked before it ends says nothing of what is left.
+                if matches!(fault, Fault::Unknown(_)) {
+                    self.farewell.deregistered(stamp);
+                }
+                self.write_faulted(&fault, desk, &Kind::Deregister);
+            }
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct Wanted {
     pub owner: Owner,
     /// Whether another live pod has the address too. The target stays and no gate opens until one of the two is gone.
     pub contested: bool,
+    /// Whether it stays only because its Service has not been away for long: nothing is registered on such grounds.
+    pub unproven: bool,
     /// `all` for an address outside the VPC's subnets.
     pub zone: Option<&'static str>,
     /// For QUIC groups.
@@ -123,7 +125,7 @@ impl Wrote {
 pub enum Claim {
     /// Nobody has looked since: it may be registered for somebody else.
     Undecided,
-    /// Nothing was registered there, or its checks had not come to an end: the verdict is going to be on this owner.
+    /// Nothing was registered there: the verdict is going to be on this owner.
     Fresh,
     /// It was registered already, for somebody else as far as we know: the verdict is on this owner only after as many
     /// checks as turn it.
@@ -257,10 +259,17 @@ impl SpotState {
     /// Whether it was acknowledged and no look has shown it yet.
     pub fn is_settling(&self, now: Duration) -> bool {
         match self.wrote {
-            Wrote::Registered(stamp) => !self.shown && now.saturating_sub(stamp.at) < SETTLING,
-            Wrote::RegisterLost(_) | Wrote::RemoveLost(_) => !self.looked_since_write(),
+            Wrote::Registered(stamp) | Wrote::RegisterLost(stamp) => {
+                !self.shown && now.saturating_sub(stamp.at) < SETTLING
+            }
+            Wrote::RemoveLost(_) => !self.looked_since_write(),
             _ => false,
         }
+    }
+
+    /// Whether a registration whose reply was lost may still come to be seen, although no look has shown it.
+    pub fn may_appear(&self, now: Duration) -> bool {
+        matches!(self.wrote, Wrote::RegisterLost(_)) && self.is_settling(now)
     }
 
     /// What was last said of it, if the look was asked after its holder was registered and had it alone for long enough:
@@ -289,6 +298,7 @@ impl SpotState {
     pub fn is_forgettable(&self, now: Duration) -> bool {
         let settled = |stamp: Stamp| now.saturating_sub(stamp.at) >= SETTLING;
         !self.in_flight
+            && !self.may_appear(now)
             && self.presence(now) == Presence::Absent
             && self
                 .wrote

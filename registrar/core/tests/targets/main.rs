@@ -4,5 +4,6 @@ mod faults;
 mod gates;
 mod kinds;
 mod leaving;
+mod meanwhile;
 mod properties;
 mod stage;

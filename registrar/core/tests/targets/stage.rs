@@ -80,6 +80,9 @@ pub struct Stage {
     pub slices_follow: bool,
     /// Endpoints as the cluster has them, if they do not follow from the pods.
     pub endpoints_shown: Option<Vec<Endpoint>>,
+    /// The operation whose answers are late: they come when [`Stage::let_arrive`] is called.
+    pub late: Option<&'static str>,
+    kept: Vec<Event>,
     pending: VecDeque<Event>,
     led: bool,
 }
@@ -104,6 +107,8 @@ impl Stage {
             meddled_takes_place: false,
             slices_follow: true,
             endpoints_shown: None,
+            late: None,
+            kept: Vec::new(),
             pending: VecDeque::new(),
             led: false,
         }
@@ -194,6 +199,15 @@ impl Stage {
             status: None,
         };
         change(&mut record);
+        self.put_binding(record);
+    }
+
+    /// Lets other clusters share the group of the binding `web`.
+    pub fn share(&mut self) {
+        let mut record = self.bindings[&Key::new(NAMESPACE, "web")].clone();
+        let mut spec = (*record.spec).clone();
+        spec.multi_cluster_target_group = Some(true);
+        record.spec = Arc::new(spec);
         self.put_binding(record);
     }
 
@@ -345,7 +359,19 @@ impl Stage {
                 other.unwrap_or(own)
             }
         };
-        self.pending.push_back(Event::Ended { id: effect.id, outcome });
+        let ended = Event::Ended { id: effect.id, outcome };
+        match &effect.action {
+            Action::Aws { call, .. } if Some(call.operation()) == self.late => self.kept.push(ended),
+            _ => self.pending.push_back(ended),
+        }
+    }
+
+    /// Answers that are late arrive, and no further ones are.
+    pub fn let_arrive(&mut self) {
+        self.late = None;
+        for event in std::mem::take(&mut self.kept) {
+            self.step(event);
+        }
     }
 
     fn call(&mut self, call: &Call) -> Result<Reply, Fault> {

@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use nlb::settings::{ModelSettings, Scheme, TargetType};
+use registrar::cli::Model;
+use registrar_core::settings::{Isolation, Rate};
 use serde_json::Value;
 
 use super::release::{CHART, helm, render};
@@ -14,10 +16,26 @@ fn objects(rendered: &str) -> Result<Vec<Value>> {
     Ok(objects.into_iter().flatten().collect())
 }
 
-fn settings(rendered: &str) -> Result<ModelSettings> {
+/// A file of a rendered `ConfigMap`.
+fn file(rendered: &str, map: &str, name: &str) -> Result<String> {
     let objects = objects(rendered)?;
-    let map = objects.iter().find(|object| object["metadata"]["name"] == "sluice-settings").context("the settings")?;
-    Ok(serde_saphyr::from_str(map["data"]["settings.yaml"].as_str().context("their text")?)?)
+    let map = objects.iter().find(|object| object["metadata"]["name"] == map).context("the settings")?;
+    Ok(map["data"][name].as_str().context("their text")?.to_owned())
+}
+
+fn settings(rendered: &str) -> Result<ModelSettings> {
+    Ok(serde_saphyr::from_str(&file(rendered, "sluice-settings", "settings.yaml")?)?)
+}
+
+/// What the registrar makes of its two files.
+fn registrar_settings(test: &str, rendered: &str) -> Result<registrar_core::settings::Settings> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    fs::create_dir_all(&folder)?;
+    let (model, own) = (folder.join("settings.yaml"), folder.join("registrar.yaml"));
+    fs::write(&model, file(rendered, "sluice-settings", "settings.yaml")?)?;
+    fs::write(&own, file(rendered, "sluice-registrar-settings", "registrar.yaml")?)?;
+    let flags = Model { settings: Some(model), registrar_settings: Some(own), ..Model::default() };
+    Ok(registrar::settings::read(&flags, None)?.core)
 }
 
 #[tokio::test]
@@ -95,6 +113,46 @@ async fn every_value_of_the_model_reaches_its_setting() -> Result<()> {
         },
     };
     ensure!(seen == expected, "{seen:?} instead of {expected:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_value_of_the_registrar_reaches_its_setting() -> Result<()> {
+    let values = "isolation=enforce,maxTargetsPerTargetGroup=400,auditPeriodSeconds=60,localNodesOnly=true,swapPatienceSeconds=9,features.sharedGroups=false,\
+                  awsApiRates.describe.burst=5,awsApiRates.describe.perSecond=2,backendSecurityGroup=sg-1,\
+                  disableRestrictedSecurityGroupRules=true,serviceTargetENISGTags=owner=me\\,tier=,\
+                  roles.partner.roleArn=arn:aws:iam::444455556666:role/targets,\
+                  controllerConfig.featureGates.SubnetsClusterTagCheck=false,\
+                  controllerConfig.featureGates.SubnetDiscoveryByReachability=false";
+    let seen = registrar_settings("every-value", &render(&["--set", values]).await?)?;
+    let known = registrar_core::settings::Settings::default();
+    let load_balancers = registrar_core::balancers::Options {
+        backend_security_group: Some("sg-1".to_owned()),
+        exact_endpoint_rules: true,
+        endpoint_group_tags: [("owner", "me"), ("tier", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        subnets_cluster_tag_check: false,
+        subnet_discovery_by_reachability: false,
+        ..known.load_balancers
+    };
+    ensure!(seen.load_balancers == load_balancers, "{:?}", seen.load_balancers);
+    ensure!(seen.isolation == Isolation::Enforce, "{:?}", seen.isolation);
+    ensure!(seen.most_targets == Some(400), "{:?}", seen.most_targets);
+    ensure!(seen.audit_period.as_secs() == 60, "{:?}", seen.audit_period);
+    ensure!(seen.local_nodes_only && seen.swap_patience.as_secs() == 9, "{:?}", seen.swap_patience);
+    ensure!(!seen.features.shared_groups && seen.features.instance_targets, "{:?}", seen.features);
+    ensure!(seen.rates.describe == Some(Rate { burst: 5, per_second: 2.0 }), "{:?}", seen.rates);
+    ensure!(seen.roles.keys().map(|name| &**name).eq(["partner"]), "{:?}", seen.roles);
+    Ok(())
+}
+
+#[tokio::test]
+async fn registrar_settings_without_values_are_the_defaults() -> Result<()> {
+    let seen = registrar_settings("no-values", &render(&[]).await?)?;
+    let known = registrar_core::settings::Settings::default();
+    ensure!(seen.load_balancers == known.load_balancers, "{:?}", seen.load_balancers);
+    ensure!(seen.features == known.features && seen.isolation == known.isolation, "{seen:?}");
+    ensure!(!seen.local_nodes_only && seen.swap_patience == known.swap_patience, "{seen:?}");
+    ensure!(seen.most_targets == known.most_targets && seen.audit_period == known.audit_period, "{seen:?}");
     Ok(())
 }
 

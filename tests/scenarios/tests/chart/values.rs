@@ -14,7 +14,7 @@ async fn helm_finds_nothing_wrong_with_the_chart() -> Result<()> {
 #[tokio::test]
 async fn wrong_values_are_refused_with_what_is_wrong_and_where() -> Result<()> {
     // Values, and what the refusal must say.
-    let cases: [(&str, &[&str]); 22] = [
+    let cases: [(&str, &[&str]); 24] = [
         ("clusterName: lab", &["vpcId is empty", "features.loadBalancers=false"]),
         ("{}", &["missing property 'clusterName'"]),
         ("clustername: lab", &["additional properties 'clustername' not allowed", "missing property 'clusterName'"]),
@@ -26,6 +26,8 @@ async fn wrong_values_are_refused_with_what_is_wrong_and_where() -> Result<()> {
         ),
         ("{clusterName: lab, defaultLoadBalancerScheme: public}", &["'internal', 'internet-facing'"]),
         ("{clusterName: lab, vpcId: 10.0.0.0/16}", &["at '/vpcId'"]),
+        ("{clusterName: lab, backendSecurityGroup: web}", &["at '/backendSecurityGroup'"]),
+        ("{clusterName: lab, serviceTargetENISGTags: owner}", &["at '/serviceTargetENISGTags'"]),
         ("{clusterName: lab, region: Frankfurt}", &["at '/region'"]),
         ("{clusterName: lab, features: {loadbalancers: true}}", &["at '/features'", "'loadbalancers' not allowed"]),
         (

@@ -84,6 +84,8 @@ pub(super) struct View {
     pub(super) last_owner: BTreeMap<(String, String), (Key, Uid)>,
     /// What each gate was last wanted to be, and since when.
     pub(super) wanted_gates: BTreeMap<(Uid, String), (GateStatus, Duration)>,
+    /// What the tags of a group say, by the last answer, and when that came.
+    pub(super) tags: BTreeMap<String, (Duration, BTreeSet<String>)>,
     /// When AWS last said that a group does not exist, and when before.
     pub(super) not_found: BTreeMap<String, Vec<Duration>>,
     /// Removals wanted at the same instant, by group.
@@ -122,6 +124,10 @@ pub(super) struct Books {
     pub(super) tags: BTreeMap<String, Vec<(Duration, Allowed)>>,
     /// Targets that a registrar has registered, ever.
     pub(super) ours: BTreeSet<TargetKey>,
+    /// Targets that came to a group at one time: a call that is refused for one target may take the others in.
+    arrived: (Duration, BTreeSet<TargetKey>),
+    /// Pods that are terminating or gone in storage.
+    leaving: BTreeSet<Uid>,
     /// Registrations that were acknowledged to a registrar, since the target was last deregistered.
     pub(super) acknowledged: BTreeMap<TargetKey, Vec<Acknowledged>>,
     /// When a target was last deregistered by a registrar.
@@ -280,6 +286,8 @@ impl Books {
             leased_to: None,
             tags: BTreeMap::new(),
             ours: BTreeSet::new(),
+            arrived: (Duration::ZERO, BTreeSet::new()),
+            leaving: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
             deregistered_at: BTreeMap::new(),
             counts: Counts::default(),
@@ -289,6 +297,11 @@ impl Books {
     /// Since when a pod has had an address, by what is stored.
     pub(super) fn owner_since(&self, address: &str, uid: &Uid) -> Option<Duration> {
         self.owners.get(address)?.iter().find(|(_, owners)| owners.contains(uid)).map(|(since, _)| *since)
+    }
+
+    /// Whether a pod is terminating or gone in storage, whoever knows of it.
+    pub(super) fn is_leaving(&self, uid: &Uid) -> bool {
+        self.leaving.contains(uid)
     }
 
     /// Who had an address last, or had it before it was given back.
@@ -318,18 +331,14 @@ impl Books {
                     streak.clear();
                 }
             }
-            Fact::Target { key, to, .. } => match *to {
-                "healthy" => {
-                    let zones = self.streaks.get(*key).into_iter().flat_map(BTreeMap::values);
-                    let deciding = zones.flat_map(|streak| streak.iter().rev().take(THRESHOLD as usize).cloned());
-                    self.decided_by.insert((*key).clone(), deciding.collect());
+            Fact::Target { key, from: "none" | "draining", to: to @ "initial" } => {
+                if self.arrived.0 != now {
+                    self.arrived = (now, BTreeSet::new());
                 }
-                "initial" | "draining" | "none" => {
-                    self.streaks.remove(*key);
-                    self.decided_by.remove(*key);
-                }
-                _ => {}
-            },
+                self.arrived.1.insert((*key).clone());
+                self.target_turned(key, to);
+            }
+            Fact::Target { key, to, .. } => self.target_turned(key, to),
             Fact::Tagged { group, allowed } => {
                 self.tags.entry((*group).to_owned()).or_default().push((now, (*allowed).clone()));
             }
@@ -341,8 +350,27 @@ impl Books {
         }
     }
 
+    /// What the API says of a target has changed.
+    fn target_turned(&mut self, key: &TargetKey, to: &str) {
+        match to {
+            "healthy" => {
+                let zones = self.streaks.get(key).into_iter().flat_map(BTreeMap::values);
+                let deciding = zones.flat_map(|streak| streak.iter().rev().take(THRESHOLD as usize).cloned());
+                self.decided_by.insert(key.clone(), deciding.collect());
+            }
+            "initial" | "draining" | "none" => {
+                self.streaks.remove(key);
+                self.decided_by.remove(key);
+            }
+            _ => {}
+        }
+    }
+
     fn stored_pod(&mut self, now: Duration, uid: &Uid, record: Option<&Record>) {
         let pod = if let Some(Record::Pod(pod)) = record { Some(pod) } else { None };
+        if pod.is_none_or(|pod| pod.meta.deleting) {
+            self.leaving.insert(uid.clone());
+        }
         let addresses: BTreeSet<String> =
             pod.into_iter().filter(|p| !p.finished).flat_map(|p| &p.addresses).map(ToString::to_string).collect();
         for address in addresses.iter().chain(&self.owners.keys().cloned().collect::<BTreeSet<_>>()) {
@@ -434,6 +462,13 @@ impl Books {
             ) if fault.is("TargetGroupNotFound") => {
                 view.not_found.entry(group.as_str().to_owned()).or_default().push(now);
             }
+            (Action::Aws { call: Call::DescribeTags { .. }, .. }, Outcome::Aws(Ok(Reply::Tags(tags)))) => {
+                for (group, tags) in tags {
+                    let list = tags.get(nlb::tags::NAMESPACES).map(String::as_str).unwrap_or_default();
+                    let names = list.split_whitespace().map(str::to_owned).collect();
+                    view.tags.insert(group.as_str().to_owned(), (now, names));
+                }
+            }
             // It may not have come about: nothing follows from it.
             (Action::Kubernetes(Request::PatchGate { uid, condition_type, .. }), Outcome::Kubernetes(Err(_))) => {
                 view.wanted_gates.remove(&(uid.clone(), condition_type.clone()));
@@ -506,6 +541,12 @@ impl Books {
     }
 
     fn called(&mut self, now: Duration, number: Number, effect: &Effect, call: &Call, reply: Option<&Reply>) {
+        if let Call::RegisterTargets { group, targets } = call
+            && self.arrived.0 == now
+        {
+            let keys = targets.iter().map(|target| key_of(group, target));
+            self.ours.extend(keys.filter(|key| self.arrived.1.contains(key)));
+        }
         let Some(reply) = reply else { return };
         match (call, reply) {
             (Call::DescribeTargetHealth { group }, Reply::TargetHealth(states)) => {

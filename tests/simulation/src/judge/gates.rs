@@ -76,6 +76,9 @@ impl Patch<'_> {
 /// S1: open on health only after a look, asked for after this pod's own registration was acknowledged and while it was the
 /// sole owner of its address as far as the registrar knew, has said healthy, by checks that this pod has answered. Where the target was healthy
 /// before it became this pod's, it must have been this pod's for as long as it takes to notice a change.
+///
+/// By whose answers it was decided is not asked of a pod that is terminating or gone in storage: its address may have
+/// passed on without the registrar's having been told, and no gate of such a pod makes anybody ready.
 pub(super) fn fresh_verdict(books: &Books, _: Duration, fact: &Fact<'_>) -> Option<String> {
     let patch = patch(books, fact).filter(|p| p.opens() && !p.without_health())?;
     let Some(key) = patch.target() else {
@@ -112,6 +115,9 @@ fn unfit(books: &Books, patch: &Patch<'_>, key: &TargetKey, look: &Look) -> Opti
     let Some(since) = books.owner_since(&key.address, patch.uid) else {
         return Some(format!("it never had {}", key.address));
     };
+    if books.is_leaving(patch.uid) {
+        return None;
+    }
     let own = Some(patch.uid.clone());
     let decided = look.decided_by.get(key);
     if decided.is_some_and(|by| by.len() == 1 && by.contains(&own)) {

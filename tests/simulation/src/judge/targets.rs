@@ -20,6 +20,8 @@ const PROOF_AGE: Duration = Duration::from_secs(30);
 const TAG_AGE: Duration = Duration::from_mins(1);
 /// How old a second look may be when it is acted upon.
 const SECOND_LOOK_AGE: Duration = Duration::from_secs(15);
+/// For how long AWS may not show what it has acknowledged.
+const UNSEEN: Duration = Duration::from_mins(1);
 /// Two answers that a group does not exist must lie so far apart to be believed.
 const APART: Duration = Duration::from_secs(5);
 
@@ -89,21 +91,19 @@ pub(super) fn own_removals(books: &Books, _: Duration, fact: &Fact<'_>) -> Optio
     (!foreign.is_empty()).then(|| format!("{}: foreign targets of a shared group", says("deregister", &foreign)))
 }
 
-/// Whether something about a binding takes all its targets away.
-fn binding_lives(books: &Books, now: Duration, group: &str, binding: &BindingRecord) -> bool {
-    let withdrawn = books.enforced
-        && books.tags.get(group).and_then(|history| history.last()).is_none_or(|(at, allowed)| {
-            *at <= now
-                && !matches!(allowed, Allowed::Namespaces(list)
-                    if list.iter().any(|name| name == "*" || **name == *binding.meta.key.namespace))
-        });
+/// Whether nothing takes all targets of a binding away. A tag that was withdrawn does, from when the registrar has read it
+/// until it may have to read it again: what the tag says at this moment it cannot know.
+fn binding_lives(books: &Books, view: &View, now: Duration, group: &str, binding: &BindingRecord) -> bool {
+    let names = |names: &BTreeSet<String>| names.contains("*") || names.contains(&*binding.meta.key.namespace);
+    let withdrawn =
+        books.enforced && view.tags.get(group).is_some_and(|(at, allowed)| *at + TAG_AGE >= now && !names(allowed));
     !binding.meta.deleting && !withdrawn
 }
 
 /// S6: deregister nothing whose owner is ready and not terminating in the newest state that the registrar was told.
 pub(super) fn premature_removal(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<String> {
     let (view, group, keys) = deregisters(books, fact)?;
-    for binding in view.bindings_of(&group).filter(|binding| binding_lives(books, now, &group, binding)) {
+    for binding in view.bindings_of(&group).filter(|binding| binding_lives(books, view, now, &group, binding)) {
         let of_service = |service: &str| *service == *binding.spec.service_ref.name;
         for slice in view.slices().filter(|slice| {
             of_service(&slice.service) && slice.meta.key.namespace == binding.meta.key.namespace && slice.by_controller
@@ -141,7 +141,7 @@ pub(super) fn brake(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<Str
         passing.extend(before.iter().cloned());
     }
     let bindings: Vec<&BindingRecord> = view.bindings_of(&group).collect();
-    if bindings.iter().all(|binding| !binding_lives(books, now, &group, binding)) {
+    if bindings.iter().all(|binding| !binding_lives(books, view, now, &group, binding)) {
         return None;
     }
     let is_proven =
@@ -156,7 +156,12 @@ pub(super) fn brake(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<Str
     let healthy = look.states.values().filter(|(state, _)| *state == HealthState::Healthy).count();
     let left =
         look.states.iter().filter(|(key, (state, _))| *state != HealthState::Draining && !passing.contains(*key));
-    let left = left.count();
+    // What was acknowledged a moment ago is there too, whether or not looks show it yet.
+    let new = books.acknowledged.iter().filter(|(key, acknowledged)| {
+        let since = acknowledged.iter().any(|acknowledged| acknowledged.at + UNSEEN >= now);
+        key.group == group && since && !passing.contains(*key) && !look.states.contains_key(*key)
+    });
+    let left = left.count() + new.count();
     let taken =
         unproven.iter().filter(|key| look.states.get(*key).is_some_and(|(state, _)| *state == HealthState::Healthy));
     let taken = taken.count();
