@@ -14,6 +14,9 @@ FOR_CHART := $(LAB) exec --without webhook,registrar --image sluice-webhook=targ
 	--image sluice-registrar=target/debug/registrar --
 # Rollouts meet the lags that a load balancer really has, on clocks that run twenty times faster.
 ROLLING := $(LAB) exec --logs $(LOGS)/rollouts --profile real-2023 --time-scale 20 --
+# Load balancers by the dozen, in an AWS that is quick and has room for them.
+BALANCING := PATH="$(CURDIR)/target/venv/bin:$$PATH" $(LAB) exec --logs $(LOGS)/balancing --profile instant \
+	--set quota.network-load-balancers=1000 --
 STAGE := .ci/stage
 # The aws CLI, boto3 and moto, installed by `make clients`.
 VENV := $(CURDIR)/target/venv
@@ -109,7 +112,10 @@ scenarios: binaries tests clients ## what must hold in the lab, tried in the lab
 	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --logs $(LOGS)/registrar -- $(CARGO_TEST) --offline --test registrar -- --test-threads 3
 	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --logs $(LOGS)/failover --without webhook,cert-manager -- \
 		$(CARGO_TEST) --offline --test registrar_failover
-	@target/debug/permissions --partial $(LOGS)/*/audit.log
+	@$(BALANCING) $(CARGO_TEST) --offline --test load_balancers --test instance_targets --test messages --test shared_groups
+	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --without webhook,registrar,cert-manager,aws -- \
+		$(CARGO_TEST) --offline --test moto -- --test-threads 1
+	@target/debug/permissions $(LOGS)/*/audit.log
 
 lab: export CMD := $(CMD)
 lab: binaries clients ## run a command in a new lab: make lab CMD='kubectl get nodes -o wide'

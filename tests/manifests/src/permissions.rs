@@ -78,6 +78,10 @@ pub fn asked(log: &str) -> Result<Asked> {
             resource: resource(group, &name),
             verb: event["verb"].as_str().context("an event without a verb")?.to_owned(),
         };
+        // Server-side apply of what is not there is a patch by name, and needs both.
+        if permission.verb == "patch" && event["responseStatus"]["code"] == 201 {
+            asked.allowed.insert(Permission { verb: "create".to_owned(), ..permission.clone() });
+        }
         match event["annotations"]["authorization.k8s.io/decision"].as_str() {
             Some("allow") => asked.allowed.insert(permission),
             _ => asked.forbidden.insert(permission),
@@ -140,8 +144,11 @@ rules: [{apiGroups: ['*'], resources: ['*'], verbs: ['*']}]
             event("default", "get", r#"{"resource":"pods"}"#, "forbid"),
             event("sluice-registrar", "create", r#"{"resource":"x","apiGroup":"authorization.k8s.io"}"#, "allow"),
         ];
+        let applied = event("sluice-registrar", "patch", r#"{"resource":"made"}"#, "allow");
+        let applied = applied.replacen('{', r#"{"responseStatus":{"code":201},"#, 1);
+        let log = [&log[..], &[applied]].concat();
         let asked = asked(&log.join("\n")).unwrap();
-        assert_eq!(shown(&asked.allowed), ["registrar patch pods/status", "webhook list services"]);
+        assert_eq!(shown(&asked.allowed), ["registrar create made", "registrar patch made", "registrar patch pods/status", "webhook list services"]);
         assert_eq!(shown(&asked.forbidden), ["registrar get secrets"]);
     }
 }

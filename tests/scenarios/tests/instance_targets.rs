@@ -33,6 +33,7 @@ async fn begin(test: &str, policy: &str) -> Result<(Scenario, String, String)> {
                 annotation("nlb-target-type"): "instance",
                 annotation("scheme"): "internet-facing",
                 annotation("healthcheck-interval"): "5",
+                annotation("healthcheck-timeout"): "5",
                 annotation("healthcheck-unhealthy-threshold"): "2",
                 annotation("attributes"): "load_balancing.cross_zone.enabled=true",
             }},

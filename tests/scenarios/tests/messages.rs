@@ -7,7 +7,10 @@ use scenarios::{
     target_group::{Emulator, aws},
 };
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 
+/// Held by tests that need room for another load balancer, against the one that leaves none.
+static CREATING: RwLock<()> = RwLock::const_new(());
 const VPC: &str = "vpc-0a1b2c3d4e5f60718";
 
 fn service(annotations: &[(&str, &str)]) -> Value {
@@ -60,9 +63,11 @@ async fn each_subnet_that_does_not_fit_is_listed_with_the_rule_that_excludes_it(
 
 #[tokio::test]
 async fn a_protected_load_balancer_says_why_its_service_is_still_there() -> Result<()> {
+    let creating = CREATING.read().await;
     let lab = Scenario::begin("protected", &[]).await?;
     lab.apply(&service(&[("attributes", "deletion_protection.enabled=true")]).to_string()).await?;
     active(&lab).await?;
+    drop(creating);
     lab.kubectl(&["delete", "service/web", "--wait=false"]).await?;
     let expected = [
         "DeletionProtection",
@@ -78,9 +83,11 @@ async fn a_protected_load_balancer_says_why_its_service_is_still_there() -> Resu
 
 #[tokio::test]
 async fn a_security_group_that_somebody_refers_to_is_named_as_what_holds_the_removal() -> Result<()> {
+    let creating = CREATING.read().await;
     let lab = Scenario::begin("referred", &[]).await?;
     lab.apply(&service(&[]).to_string()).await?;
     active(&lab).await?;
+    drop(creating);
     let stack = format!("Name=tag:service.k8s.aws/stack,Values={}/web", lab.namespace);
     let find = ["ec2", "describe-security-groups", "--filters", &stack, "--query", "SecurityGroups[0].GroupId"];
     let managed = aws(&find).await?;
@@ -113,9 +120,9 @@ async fn a_binding_to_a_target_group_that_is_not_there_names_it() -> Result<()> 
     lab.end().await
 }
 
-/// Last by name, since it concerns all load balancers: the tests of this file run in the order of their names.
 #[tokio::test]
-async fn zz_a_quota_that_is_reached_is_named_and_costs_nothing_once_there_is_room() -> Result<()> {
+async fn a_quota_that_is_reached_is_named_and_costs_nothing_once_there_is_room() -> Result<()> {
+    let _alone = CREATING.write().await;
     let (lab, emulator) = (Scenario::begin("quota", &[]).await?, Emulator::new()?);
     emulator.set(&json!({"quota.network-load-balancers": "0"})).await?;
     lab.apply(&service(&[]).to_string()).await?;

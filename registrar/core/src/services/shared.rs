@@ -126,11 +126,11 @@ impl Shared {
             return None;
         }
         let instances: BTreeSet<String> = view.cluster.nodes.iter().filter_map(|node| node.instance.clone()).collect();
-        for call in endpoint_rules::instance_reads(&instances) {
-            let Call::DescribeInstances { ids } = &call else { continue };
-            if !ids.iter().all(|id| self.asked.iter().any(|(asked, _)| asked.contains(id))) {
-                return read(call, "to know the security groups of nodes");
-            }
+        // Each is asked for once: one that is not there would fail the question for the others again and again.
+        let is_asked = |id: &&String| self.asked.iter().any(|(asked, _)| asked.contains(id));
+        let unasked: BTreeSet<String> = instances.iter().filter(|id| !is_asked(id)).cloned().collect();
+        if let Some(call) = endpoint_rules::instance_reads(&unasked).into_iter().next() {
+            return read(call, "to know the security groups of nodes");
         }
         let Some(known) = &self.endpoints else {
             return read(endpoint_rules::cluster_groups(environment), "to know the security groups of targets");

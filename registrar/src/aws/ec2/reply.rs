@@ -77,12 +77,16 @@ pub(super) async fn created_security_group(request: &Request<'_>) -> Result<Repl
     Ok(Reply::SecurityGroupId(created.group_id))
 }
 
-/// `<return>true</return>`: EC2 says `false` of no call that it answers with 200, and what it refuses it refuses as an error.
+/// `<return>true</return>`, or nothing: EC2 says `false` of no call that it answers with 200, and what it refuses it refuses
+/// as an error.
 pub(super) async fn done(request: &Request<'_>) -> Result<Reply, Fault> {
     #[derive(Debug, Deserialize)]
     struct Done {
-        #[serde(rename = "return")]
+        #[serde(rename = "return", default = "yes")]
         done: bool,
+    }
+    fn yes() -> bool {
+        true
     }
     let answer: Done = request.once(None).await?;
     if answer.done { Ok(Reply::Done) } else { Err(Fault::Unknown(format!("{}: answered `false`", request.operation))) }

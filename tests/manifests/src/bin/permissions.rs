@@ -17,9 +17,6 @@ struct Arguments {
     /// Leave out a role that these logs cannot show in use; may be given several times
     #[arg(long, value_name = "ROLE")]
     except: Vec<String>,
-    /// Say what was never used, and fail for what was asked for in vain alone: where not everything was tried
-    #[arg(long)]
-    partial: bool,
     /// Audit logs of clusters in which Sluice ran
     #[arg(required = true)]
     logs: Vec<PathBuf>,
@@ -39,7 +36,7 @@ fn main() -> Result<ExitCode> {
     show("granted, and never used", &unused);
     show("asked for, and not granted", &seen.forbidden);
     println!("{} permissions, {} logs", granted.len(), arguments.logs.len());
-    Ok(if (unused.is_empty() || arguments.partial) && seen.forbidden.is_empty() {
+    Ok(if unused.is_empty() && seen.forbidden.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
