@@ -75,7 +75,15 @@ pub(crate) async fn burst() -> Result<()> {
     record("gates.lab-ready", lab_ready()?)?;
     let emulator = Emulator::new()?;
     let lab = Scenario::begin("gates", &[GATES]).await?;
-    let (seen, before) = grow(&lab, &emulator, "instant").await?;
+    let (seen, before, clock) = grow(&lab, &emulator, "instant").await?;
+    let ready = since_verdict(&seen, &verdicts(&emulator, before, clock).await?)?;
+    println!(
+        "  of that, from the verdict on: p50 {:.3} s, p99 {:.3} s",
+        percentile(&ready, 50),
+        percentile(&ready, 99)
+    );
+    let begun = sorted(seen.values().filter_map(|seen| seen.containers_ready));
+    println!("  containers became ready within {:.1} s", percentile(&begun, 100) - percentile(&begun, 1));
     let waits = sorted(seen.values().filter_map(|seen| Some(seen.ready? - seen.containers_ready?)));
     ensure!(waits.len() == pods()?, "{} of {} pods were seen to become ready", waits.len(), pods()?);
     record("gates.p50", percentile(&waits, 50) * 1000.0)?;
@@ -90,10 +98,9 @@ pub(crate) async fn burst() -> Result<()> {
 /// The same with the lags of a real load balancer, and then many groups at once.
 pub(crate) async fn lags() -> Result<()> {
     let emulator = Emulator::new()?;
-    let clock = Clock::new(&emulator).await?;
     let began = emulator.last().await?;
     let lab = Scenario::begin("lags", &[GATES]).await?;
-    let (seen, before) = grow(&lab, &emulator, "real-2023").await?;
+    let (seen, before, clock) = grow(&lab, &emulator, "real-2023").await?;
     let waits = since_verdict(&seen, &verdicts(&emulator, before, clock).await?)?;
     record("lags.one-p99", percentile(&waits, 99))?;
     println!("  p50 {:.2} s, slowest {:.2} s", percentile(&waits, 50), percentile(&waits, 100));
@@ -127,8 +134,8 @@ pub(crate) async fn lags() -> Result<()> {
 }
 
 /// A Deployment of one pod in a group that grows by [`PODS`], under a profile of the emulator. Returns the new pods, by
-/// name, and where the log was.
-async fn grow(lab: &Scenario, emulator: &Emulator, profile: &str) -> Result<(BTreeMap<String, Seen>, u64)> {
+/// name, where the log was, and the emulator's clock.
+async fn grow(lab: &Scenario, emulator: &Emulator, profile: &str) -> Result<(BTreeMap<String, Seen>, u64, Clock)> {
     emulator.profile("instant").await?;
     let group = TargetGroup::create(lab).await?;
     group.bind(lab).await?;
@@ -142,7 +149,7 @@ async fn grow(lab: &Scenario, emulator: &Emulator, profile: &str) -> Result<(BTr
     let scale = ["scale", "deployment/web", &replicas];
     let (scaled, seen) = tokio::join!(lab.kubectl(&scale), watch(lab, pods()?, clock));
     scaled?;
-    Ok((seen?, before))
+    Ok((seen?, before, clock))
 }
 
 fn pods() -> Result<usize> {
