@@ -148,7 +148,10 @@ rules: [{apiGroups: ['*'], resources: ['*'], verbs: ['*']}]
         let applied = applied.replacen('{', r#"{"responseStatus":{"code":201},"#, 1);
         let log = [&log[..], &[applied]].concat();
         let asked = asked(&log.join("\n")).unwrap();
-        assert_eq!(shown(&asked.allowed), ["registrar create made", "registrar patch made", "registrar patch pods/status", "webhook list services"]);
+        assert_eq!(
+            shown(&asked.allowed),
+            ["registrar create made", "registrar patch made", "registrar patch pods/status", "webhook list services"]
+        );
         assert_eq!(shown(&asked.forbidden), ["registrar get secrets"]);
     }
 }

@@ -36,11 +36,7 @@ fn main() -> Result<ExitCode> {
     show("granted, and never used", &unused);
     show("asked for, and not granted", &seen.forbidden);
     println!("{} permissions, {} logs", granted.len(), arguments.logs.len());
-    Ok(if unused.is_empty() && seen.forbidden.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if unused.is_empty() && seen.forbidden.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn show(what: &str, permissions: &BTreeSet<Permission>) {
