@@ -26,6 +26,7 @@ mod plane;
 mod replica;
 pub mod run;
 mod scene;
+pub mod script;
 mod settle;
 pub mod shrink;
 mod trace;
@@ -33,6 +34,7 @@ mod weather;
 mod world;
 
 pub use choice::Choices;
+pub use cluster::fake::Fake;
 pub use crash::{CrashPoint, Moment};
 pub use judge::Complaint;
 pub use scene::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nlb::readiness_gate::ReadinessGate;
 use registrar_core::{
-    cluster::{BindingRecord, GateRecord, Key, Kind, Meta, PodRecord, Record, ServiceRecord, Uid},
+    cluster::{BindingRecord, Key, Kind, Meta, PodRecord, Record, ServiceRecord, Uid},
     effect::Request,
     event::{Answer, Denial},
 };
@@ -27,25 +27,33 @@ impl World {
                     return Err(Denial::Refused(format!("{condition_type} is no gate")));
                 };
                 self.edit_pod(pod, uid, |record| {
-                    let condition = Some(condition.clone());
-                    match record.gates.iter_mut().find(|g| *g.binding == *gate.binding()) {
-                        Some(gate) => gate.condition = condition,
-                        None => record.gates.push(GateRecord { binding: Arc::from(gate.binding()), condition }),
+                    // A condition of a gate that the pod does not have is no gate.
+                    if let Some(gate) = record.gates.iter_mut().find(|g| *g.binding == *gate.binding()) {
+                        gate.condition = Some(condition.clone());
                     }
                 })
             }
             Request::PatchBindingStatus { binding, uid, status } => {
                 self.edit_binding(binding, uid, |record| record.status = Some(Arc::new((**status).clone())))
             }
-            Request::ResolveBinding { binding, uid, spec } => {
-                self.edit_binding(binding, uid, |record| record.spec = Arc::new((**spec).clone()))
-            }
+            Request::ResolveBinding { binding, uid, spec } => self.edit_binding(binding, uid, |record| {
+                record.generation += i64::from(*record.spec != **spec);
+                record.spec = Arc::new((**spec).clone());
+            }),
             Request::SetBindingFinalizer { binding, uid, present } => {
-                let answered = self.edit_binding(binding, uid, |record| record.has_finalizer = *present);
-                if self.etcd.binding(binding).is_some_and(|b| b.meta.deleting && !b.has_finalizer) {
-                    self.unstore(Kind::Binding, binding);
+                let found = self.etcd.binding(binding);
+                check(found.map(|found| &found.meta), uid)?;
+                match found {
+                    Some(found) if found.meta.deleting && *present && !found.has_finalizer => {
+                        Err(Denial::Refused("it is being deleted".to_owned()))
+                    }
+                    // The last thing that held it.
+                    Some(found) if found.meta.deleting && !*present => {
+                        self.unstore(Kind::Binding, binding);
+                        Ok(Answer::Done)
+                    }
+                    _ => self.edit_binding(binding, uid, |record| record.has_finalizer = *present),
                 }
-                answered
             }
             Request::DeleteBinding { binding, uid } => {
                 check(self.etcd.binding(binding).map(|b| &b.meta), uid)?;
@@ -78,7 +86,10 @@ impl World {
         let Some(record) = self.etcd.binding(binding) else { return };
         if record.has_finalizer {
             let mut record: BindingRecord = record.clone();
-            record.meta.deleting = true;
+            if !record.meta.deleting {
+                record.meta.deleting = true;
+                record.generation += 1;
+            }
             self.store(Record::Binding(record));
         } else {
             self.unstore(Kind::Binding, binding);

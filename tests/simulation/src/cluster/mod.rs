@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod etcd;
+pub(crate) mod fake;
 pub(crate) mod kubelet;
 pub(crate) mod slices;
 pub(crate) mod workload;
