@@ -106,7 +106,7 @@ scenarios: binaries tests clients ## what must hold in the lab, tried in the lab
 	@$(IN_LAB) $(CARGO_TEST) --offline --test aws --test pods --test processes --test webhook --test webhook_answers --test webhook_outages
 	@$(LAB) exec --without webhook,cert-manager,aws --image sluice-webhook=target/debug/webhook -- \
 		$(CARGO_TEST) --offline --test bindings --test webhook_local_ca
-	@$(LAB) exec --without webhook,registrar,cert-manager,aws -- $(CARGO_TEST) --offline --test registrar_policies
+	@$(LAB) exec --without webhook,registrar,cert-manager,aws -- $(CARGO_TEST) --offline --test registrar_policies --test api_server
 	@$(FOR_CHART) $(CARGO_TEST) --offline --test chart
 	@$(ROLLING) $(CARGO_TEST) --offline --test rollouts -- --test-threads 1
 	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --logs $(LOGS)/registrar -- $(CARGO_TEST) --offline --test registrar -- --test-threads 3

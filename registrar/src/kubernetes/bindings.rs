@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
-    Resource as _,
+    Resource as _, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use nlb::targetgroupbinding::{TargetGroupBinding, TargetGroupBindingSpec, TargetGroupBindingStatus};
@@ -14,7 +14,7 @@ use registrar_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Cluster, MANAGER, denial};
+use super::{Cluster, MANAGER, MOST_CONFLICTS, denial};
 
 /// Fields of a spec that may be filled in where they are absent, and no others.
 const RESOLVED: [&str; 5] = ["targetGroupARN", "targetGroupProtocol", "targetType", "ipAddressType", "vpcID"];
@@ -31,11 +31,34 @@ impl Cluster {
         uid: &Uid,
         status: &TargetGroupBindingStatus,
     ) -> Result<Answer, Denial> {
-        let patch = applied(
-            json!({"metadata": {"name": &*binding.name, "uid": &*uid.0}, "status": stamped(status, Timestamp::now())}),
-        );
-        let parameters = PatchParams::apply(MANAGER).force();
+        let status = stamped(status, Timestamp::now());
+        let mut conflicts = 0;
+        loop {
+            match self.try_binding_status(binding, uid, &status).await {
+                Err(Denial::Conflict) if conflicts < MOST_CONFLICTS => conflicts += 1,
+                ended => return ended,
+            }
+        }
+    }
+
+    /// The same, once. The API server does not look at the UID that comes with the status of a custom resource, and would
+    /// write it to whatever has the name now: the revision that was read binds the write to the object that was read.
+    async fn try_binding_status(
+        &self,
+        binding: &Key,
+        uid: &Uid,
+        status: &TargetGroupBindingStatus,
+    ) -> Result<Answer, Denial> {
         let api = self.api::<TargetGroupBinding>(binding);
+        let found = api.get(&binding.name).await.map_err(denial)?;
+        if found.uid().as_deref() != Some(&*uid.0) {
+            return Err(Denial::Replaced);
+        }
+        let patch = applied(json!({
+            "metadata": {"name": &*binding.name, "resourceVersion": found.resource_version()},
+            "status": status,
+        }));
+        let parameters = PatchParams::apply(MANAGER).force();
         api.patch_status(&binding.name, &parameters, &Patch::Apply(&patch)).await.map_err(denial)?;
         Ok(Answer::Done)
     }

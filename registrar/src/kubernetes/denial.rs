@@ -18,9 +18,14 @@ fn of_status(status: &Status) -> Denial {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     match status.code {
         404 => Denial::NotFound,
-        // Strategic merge patches of another UID are refused as changes of a field that cannot change; everything else
-        // has it as a precondition.
-        409 if status.message.contains("UID in precondition") => Denial::Replaced,
+        // Patches with another UID are refused as changes of a field that cannot change; deletions have it as a
+        // precondition, which storage words in one way and the check before it in another.
+        409 if ["UID in precondition", "UID in the precondition"]
+            .iter()
+            .any(|words| status.message.contains(words)) =>
+        {
+            Denial::Replaced
+        }
         422 if causes.clone().any(|cause| cause.field == "metadata.uid") => Denial::Replaced,
         409 => Denial::Conflict,
         403 | 401 => Denial::Forbidden(status.message.clone()),
@@ -67,10 +72,13 @@ mod tests {
     #[test]
     fn refusals_are_told_apart_by_what_they_say_of_the_object() {
         let uid = "Precondition failed: UID in precondition: a, UID in object meta: b";
+        let earlier =
+            "the UID in the precondition (a) does not match the UID in record (b). The object might have been deleted";
         let cases = [
             (status(404, "", ""), Denial::NotFound),
             (status(409, "the object has been modified", ""), Denial::Conflict),
             (status(409, uid, ""), Denial::Replaced),
+            (status(409, earlier, ""), Denial::Replaced),
             (status(422, "field is immutable", "metadata.uid"), Denial::Replaced),
             (status(422, "bad", "status.conditions"), Denial::Refused("bad".to_owned())),
             (status(403, "no", ""), Denial::Forbidden("no".to_owned())),

@@ -37,7 +37,7 @@ use crate::metrics::Metrics;
 /// Who we are in `metadata.managedFields`, and in the Events we publish.
 pub const MANAGER: &str = "sluice-registrar";
 
-/// How often a list of finalizers is read again because somebody has touched the object.
+/// How often an object is read again because somebody has touched it before it was written.
 const MOST_CONFLICTS: u32 = 3;
 
 /// The API server, as it is asked and written to.

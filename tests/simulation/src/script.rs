@@ -275,6 +275,9 @@ fn pod(record: &PodRecord, lives: &Lives) -> String {
         let status = gate.condition.as_ref().map_or("-", |condition| condition.status.as_str());
         _ = write!(text, " {}:{status}", gate.binding);
     }
+    if record.meta.deleting {
+        text.push_str(" deleting");
+    }
     text
 }
 

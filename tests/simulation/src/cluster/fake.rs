@@ -78,6 +78,10 @@ impl Fake {
                 Ok("done".to_owned())
             }
             Step::Remove(kind, name) => {
+                if let Some(mut pod) = self.world.etcd.pod(&key(name)).cloned() {
+                    pod.meta.deleting = true;
+                    self.world.store(Record::Pod(pod));
+                }
                 self.world.unstore(*kind, &key(name));
                 Ok("done".to_owned())
             }
