@@ -53,7 +53,7 @@ fn a_write_that_arrives_after_the_lease_has_gone_is_one_too_many() {
 
 #[test]
 fn calls_beyond_the_budget_are_seen() {
-    for (calls, expected) in [(40, &[][..]), (60, &["S14 budget"])] {
+    for (calls, expected) in [(36, &[][..]), (60, &["S14 budget"])] {
         let mut history = prepared(&crate::cluster::etcd::KINDS);
         let call = Call::DescribeTargetHealth { group: Arn::new(GROUP) };
         let effect = history.wants(Action::Aws { account: Account::Own, call });
