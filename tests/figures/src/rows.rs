@@ -112,7 +112,7 @@ pub const TABLE: &[Row] = &[
     row("scale.calls", "ELBv2 calls for 50 changes in a group (2n + 10)", "", AtMost(110.0)),
     row("failover.sigterm", "SIGTERM to the next leader's first write", "s", AtMost(3.0)),
     row("failover.sigkill", "SIGKILL to the next leader's first write", "s", AtMost(25.0)),
-    row("failover.apiserver", "API server killed and back under churn, to the first write", "s", AtMost(10.0)),
+    row("failover.apiserver", "API server killed under churn: its next answer to the first write", "s", AtMost(10.0)),
     row("services.hostnames", "200 Services at once: all have hostnames", "s", AtMost(30.0)),
     row("services.calls", "AWS calls for each of them", "", AtMost(20.0)),
     row("services.restart-writes", "writes when 500 Services are taken over", "", AtMost(0.0)),
