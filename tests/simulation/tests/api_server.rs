@@ -1,7 +1,5 @@
 //! The simulated API server does as the scripts say. That the real one does too is tried in the lab, by the same scripts.
 
-#![expect(clippy::unwrap_used, reason = "a script that cannot be read has failed")]
-
 use simulation::{Fake, script};
 
 #[test]
