@@ -203,7 +203,10 @@ fn log(effect: &Effect, outcome: &Outcome, took: Duration, barred: Option<Barred
         (Action::Aws { account, call }, Outcome::Aws(Err(fault))) => {
             tracing::warn!(effect = id, operation = call.operation(), ?account, namespace, name, because, %fault, "read of AWS failed");
         }
-        (Action::Kubernetes(request), Outcome::Kubernetes(Err(denial))) if !is_of_life(denial) => {
+        // Thousands may wait at once, and what waited for too long is decided anew: metrics count them.
+        (Action::Kubernetes(request), Outcome::Kubernetes(Err(denial)))
+            if !is_of_life(denial) && barred != Some(Barred::Late) =>
+        {
             tracing::warn!(effect = id, request = crate::kubernetes::name(request), namespace, name, because, %denial, "request to the API server failed");
         }
         (Action::Kubernetes(request), Outcome::Kubernetes(answer)) => {
