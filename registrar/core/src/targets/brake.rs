@@ -344,7 +344,10 @@ impl Binding {
         }
         let Some(holder) = &state.holder else {
             let address = spot.id.parse().ok();
-            let going = address.and_then(|address| desk.cluster.pods_at(address).find(|pod| pod.is_leaving()));
+            // Targets are pods of the binding's namespace: who else has had the address proves nothing of whose it was.
+            let own = |pod: &&PodRecord| pod.meta.key.namespace == self.key.namespace;
+            let going =
+                address.and_then(|address| desk.cluster.pods_at(address).filter(own).find(|pod| pod.is_leaving()));
             return match going {
                 Some(pod) => Reason::Proven(format!("pod {} at {spot} is terminating", pod.meta.key.name)),
                 None => Reason::Vanished(format!("no endpoint of the Service is at {spot}")),

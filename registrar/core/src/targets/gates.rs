@@ -75,7 +75,7 @@ impl Binding {
     pub fn set_gates(&mut self, record: &BindingRecord, facts: &Facts, desk: &mut Desk<'_>, alarm: &mut Alarm) {
         self.gates.tidy(&self.key, desk);
         let mut aims: Vec<(Key, Uid, GateCondition, bool)> = Vec::new();
-        let (mut open, mut closing, mut healthy) = (0, 0, 0);
+        let (mut open, mut closing, mut sick, mut healthy) = (0, 0, 0, 0);
         for (spot, wanted) in &self.wanted {
             let Some(state) = self.spots.get(spot) else { continue };
             if state.fresh_verdict(facts.takeover, true).is_some_and(|verdict| verdict.state == HealthState::Healthy) {
@@ -86,6 +86,8 @@ impl Binding {
             let is_open = current.is_some_and(|condition| condition.status == GateStatus::True);
             let listed = state.verdict.as_ref().is_some_and(|verdict| !verdict.is_gone());
             open += usize::from(is_open && listed);
+            // What a look says of a target counts here even where it is no verdict on the pod: it bears on all of them.
+            sick += usize::from(is_open && state.verdict.as_ref().is_some_and(Verdict::is_bad));
             let Aim::Set(aim) = self.aim(record, facts, (spot, wanted, state), current, desk, alarm) else { continue };
             if current != Some(&aim) || self.gates.is_supposed(&pod.meta.uid) {
                 let closes = is_open && aim.status != GateStatus::True;
@@ -99,7 +101,7 @@ impl Binding {
             open && !pod.meta.deleting && !self.has_target(pod)
         });
         let bare = bare.count();
-        let hold = self.is_failing_open((open + bare, closing, closing + bare), healthy, desk, alarm);
+        let hold = self.is_failing_open((open + bare, closing, sick + bare), healthy, desk, alarm);
         let hold = hold && !planted!(desk.settings, FlipOnReadError);
         aims.retain(|(.., closes)| !(*closes && hold));
         self.add_left_out(desk, &mut aims);
@@ -119,7 +121,8 @@ impl Binding {
 
     /// The brake on gates. If most of a group turns unhealthy in one look, it is more likely a health check or a security
     /// group than the pods, and with none healthy the load balancer sends to all: open gates stay open until a later look
-    /// has confirmed it and somebody is healthy.
+    /// has confirmed it and somebody is healthy. What one look has held back no gate that it opens sets free: that takes
+    /// another look.
     fn is_failing_open(
         &mut self,
         (open, closing, sick): (usize, usize, usize),
@@ -132,7 +135,8 @@ impl Binding {
                 self.fail_open = None;
                 self.said.remove("FailOpen");
             }
-            return self.fail_open.is_some() && healthy == 0;
+            let looked_since = |since| self.looks.last.is_some_and(|look| look.at > since);
+            return self.fail_open.is_some_and(|since| healthy == 0 || !looked_since(since));
         }
         let since = *self.fail_open.get_or_insert(desk.now);
         let confirmed = self.looks.last.is_some_and(|look| look.at >= since + CONFIRMED);

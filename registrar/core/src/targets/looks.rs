@@ -78,7 +78,13 @@ impl Binding {
         let period = desk.settings.audit_period.saturating_sub(REPAIR);
         let groups = u32::try_from(desk.cluster.bindings.len()).unwrap_or(u32::MAX);
         let gated = self.spots.values().any(|state| state.holder.as_ref().is_some_and(|holder| holder.owner.gated));
-        let quiet = if gated { (QUIET_SHARE * groups).max(QUIET_LEAST).min(period) } else { period };
+        // Whether such a target is registered at all is not known: it may be draining.
+        let unavailable = self
+            .wanted
+            .keys()
+            .filter_map(|spot| self.spots.get(spot))
+            .any(|state| state.verdict.as_ref().is_some_and(|verdict| verdict.state == HealthState::Unavailable));
+        let quiet = if gated || unavailable { (QUIET_SHARE * groups).max(QUIET_LEAST).min(period) } else { period };
         let mut next = (last.at + quiet, Priority::Drift);
         let mut soon = |at: Duration| {
             if at < next.0 || next.1 == Priority::Drift {

@@ -84,6 +84,11 @@ impl Verdict {
         Self { state: health.state, reason: health.reason, description: health.description }
     }
 
+    /// Whether it says of a target that is registered that it is not healthy, or not yet: this closes an open gate.
+    pub fn is_bad(&self) -> bool {
+        matches!(self.state, HealthState::Initial | HealthState::Unhealthy | HealthState::UnhealthyDraining)
+    }
+
     /// Whether it says that the target is not, or not any longer, registered.
     pub fn is_gone(&self) -> bool {
         match self.state {
@@ -259,22 +264,24 @@ impl SpotState {
         }
     }
 
-    /// Whether it was acknowledged and no look has shown it yet.
+    /// Whether it was acknowledged, or removed without a reply, and no look has shown it yet.
     pub fn is_settling(&self, now: Duration) -> bool {
         match self.wrote {
             Wrote::Registered(stamp) | Wrote::RegisterLost(stamp) => {
                 !self.shown && now.saturating_sub(stamp.at) < SETTLING
             }
-            Wrote::RemoveLost(_) => !self.looked_since_write(),
+            Wrote::RemoveLost(_) => !self.looked_since_write() || self.may_appear(now),
             _ => false,
         }
     }
 
     /// Whether a registration that looks do not show may come to be seen, or to be seen again: replies get lost, and what
-    /// was seen once may be hidden for a while.
+    /// was seen once may be hidden for a while. So a removal without a reply may have taken nothing away, although the look
+    /// after it shows nothing; only one that shows it draining tells that it was made.
     pub fn may_appear(&self, now: Duration) -> bool {
         let recent = match self.wrote {
             Wrote::Registered(stamp) | Wrote::RegisterLost(stamp) => now.saturating_sub(stamp.at) < SETTLING,
+            Wrote::RemoveLost(stamp) => self.verdict.is_none() && now.saturating_sub(stamp.at) < SETTLING,
             _ => false,
         };
         recent && self.verdict.as_ref().is_none_or(Verdict::is_gone)

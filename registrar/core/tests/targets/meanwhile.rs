@@ -1,9 +1,11 @@
 //! What happens while something else is under way, absent, or not seen yet. Each of these was found by the simulation.
 
+use std::time::Duration;
+
 use registrar_core::{
     Settings,
     aws::{Fault, HealthState, Reply},
-    cluster::{GateStatus, Key, Kind, Uid},
+    cluster::{GateCondition, GateStatus, Key, Kind, Uid},
     effect::{Action, Request},
     event::{Answer, Outcome, Watched},
 };
@@ -228,4 +230,129 @@ fn a_finalizer_waits_for_a_look_asked_for_after_a_deregistration_without_a_reply
     stage.let_arrive();
     stage.run(seconds(1));
     assert!(stage.bindings.contains_key(&Key::new(NAMESPACE, "web")), "nothing has been seen since");
+}
+
+/// An open gate as a leader before has left it.
+fn open_gate(reason: &str) -> GateCondition {
+    GateCondition { status: GateStatus::True, reason: reason.to_owned(), message: String::new() }
+}
+
+#[test]
+fn a_target_that_turned_bad_counts_as_one_of_most_although_its_gate_was_not_opened_by_health() {
+    let mut stage = Stage::new(&Settings::default());
+    stage.furnish();
+    for (name, address, reason) in [("a", "10.0.0.1", ""), ("b", "10.0.0.2", "BindingGone")] {
+        stage.add_pod_with(name, address, |pod| pod.gates[0].condition = Some(open_gate(reason)));
+        let place = Place { since: Duration::ZERO, draining: false, zone: None };
+        stage.group().targets.insert((address.to_owned(), 8080), place);
+        stage.group().unhealthy.insert(address.to_owned());
+    }
+    stage.now = seconds(100);
+    stage.list_all();
+    stage.lead();
+    stage.run(seconds(5));
+    assert!(stage.is_open("a"), "{:?}", stage.gate("a"));
+    assert_eq!(stage.events("FailOpen").len(), 1);
+}
+
+#[test]
+fn gates_that_one_look_holds_open_do_not_close_because_it_opens_another() {
+    let mut stage = Stage::ready(&Settings::default());
+    stage.add_pod("a", "10.0.0.1");
+    stage.add_pod("b", "10.0.0.2");
+    stage.add_pod("c", "10.0.0.3");
+    stage.add_pod("d", "10.0.0.4");
+    stage.run(seconds(20));
+    // One that is open is without a target: its endpoint is taken away and its pod is not known to leave.
+    stage.slices_follow = false;
+    let mut slice = stage.slice();
+    slice.endpoints.retain(|endpoint| endpoint.address.to_string() != "10.0.0.1");
+    stage.endpoints_shown = Some(slice.endpoints.clone());
+    stage.put_slice(slice);
+    stage.run(seconds(40));
+    assert_eq!(stage.registered(), ["10.0.0.2", "10.0.0.3", "10.0.0.4"]);
+    // This one waits, and the look that opens its gate says that another is bad.
+    let unhealthy = (HealthState::Unhealthy, Some("Target.FailedHealthChecks"));
+    stage.group().state.insert("10.0.0.3".to_owned(), unhealthy.clone());
+    stage.run(seconds(15));
+    assert!(!stage.is_open("c"));
+    stage.group().state.clear();
+    stage.group().state.insert("10.0.0.2".to_owned(), unhealthy);
+    let looks = stage.calls("DescribeTargetHealth").len();
+    while stage.calls("DescribeTargetHealth").len() == looks {
+        stage.run(Duration::from_millis(50));
+    }
+    stage.run(Duration::from_millis(200));
+    assert_eq!(stage.calls("DescribeTargetHealth").len(), looks + 1, "{:?}", stage.calls("DescribeTargetHealth"));
+    assert!(stage.is_open("b") && stage.is_open("c"), "{:?} {:?}", stage.gate("b"), stage.gate("c"));
+    stage.run(seconds(20));
+    assert!(!stage.is_open("b"));
+}
+
+#[test]
+fn a_pod_of_another_namespace_that_terminates_proves_nothing_of_a_target() {
+    let mut stage = Stage::new(&Settings::default());
+    stage.furnish();
+    stage.slices_follow = false;
+    stage.endpoints_shown = Some(Vec::new());
+    let place = Place { since: Duration::ZERO, draining: false, zone: None };
+    stage.group().targets.insert(("10.0.0.1".to_owned(), 8080), place);
+    stage.add_pod_with("a", "10.0.0.1", |pod| {
+        pod.meta.key = Key::new("other", "a");
+        pod.meta.deleting = true;
+    });
+    stage.list_all();
+    stage.lead();
+    stage.run(seconds(5));
+    assert_eq!(stage.registered(), ["10.0.0.1"], "no second look has been had");
+    stage.run(seconds(30));
+    assert!(stage.registered().is_empty());
+}
+
+#[test]
+fn a_target_of_unavailable_health_is_looked_at_again_before_the_audit() {
+    let mut stage = Stage::new(&Settings::default());
+    stage.furnish();
+    // It drains, and for a moment AWS says of no target how it is.
+    let draining = Place { since: Duration::ZERO, draining: true, zone: None };
+    stage.group().targets.insert(("10.0.0.1".to_owned(), 8080), draining);
+    stage.group().state.insert("10.0.0.1".to_owned(), (HealthState::Unavailable, Some("Elb.InternalError")));
+    stage.add_pod_with("a", "10.0.0.1", |pod| pod.gates.clear());
+    stage.list_all();
+    stage.lead();
+    stage.run(seconds(5));
+    assert!(stage.registered().is_empty());
+    stage.group().state.clear();
+    stage.run(seconds(15));
+    assert_eq!(stage.registered(), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_target_that_looks_hide_after_a_removal_without_a_reply_leaves_nevertheless() {
+    for shared in [true, false] {
+        let mut stage = Stage::ready(&Settings::default());
+        if shared {
+            stage.share();
+        }
+        stage.run(seconds(10));
+        let (mut looks, mut removals) = (0, 0);
+        stage.meddle = Some(Box::new(move |effect| match operation(&effect.action) {
+            "DeregisterTargets" => {
+                removals += 1;
+                (removals == 1).then(lost)
+            }
+            "DescribeTargetHealth" => {
+                looks += 1;
+                (looks <= 3).then(|| Outcome::Aws(Ok(Reply::TargetHealth(Vec::new()))))
+            }
+            _ => None,
+        }));
+        stage.add_pod_with("a", "10.0.0.1", |pod| pod.gates.clear());
+        stage.run(Duration::from_millis(300));
+        assert_eq!(stage.registered(), ["10.0.0.1"]);
+        stage.terminate("a");
+        stage.remove_pod("a");
+        stage.run(seconds(25));
+        assert!(stage.registered().is_empty(), "shared: {shared}");
+    }
 }

@@ -1,7 +1,8 @@
 use registrar_core::{
-    aws::{Account, Arn, Call, Reply},
+    aws::{Account, Arn, Bucket, Call, Reply},
     cluster::Kind,
     effect::Action,
+    settings::Rates,
 };
 
 use super::{ADDRESS, GROUP, History, history::targets};
@@ -53,8 +54,8 @@ fn a_write_that_arrives_after_the_lease_has_gone_is_one_too_many() {
 
 #[test]
 fn calls_beyond_the_budget_are_seen() {
-    let burst = registrar_core::settings::Rates::default().describe.map_or(0, |rate| rate.burst);
-    for (calls, expected) in [(burst, &[][..]), (2 * burst, &["S14 budget"])] {
+    let burst = Rates::default().of(Bucket::Describe).map_or(0, |rate| rate.burst);
+    for (calls, expected) in [(burst, &[][..]), (burst + 20, &["S14 budget"])] {
         let mut history = prepared(&crate::cluster::etcd::KINDS);
         let call = Call::DescribeTargetHealth { group: Arn::new(GROUP) };
         let effect = history.wants(Action::Aws { account: Account::Own, call });
