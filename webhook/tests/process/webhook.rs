@@ -53,6 +53,8 @@ impl Webhook {
         fs::write(&kubeconfig, api.kubeconfig()).expect("a kubeconfig");
         let (reviews, admin) = (free(), free());
         let child = Command::new(env!("CARGO_BIN_EXE_webhook"))
+            // As the chart has it.
+            .env("MALLOC_ARENA_MAX", "1")
             .arg(format!("--listen={reviews}"))
             .arg(format!("--admin-listen={admin}"))
             .arg(format!("--certificate-directory={}", volume.path.display()))
