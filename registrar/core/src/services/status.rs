@@ -92,7 +92,8 @@ impl Status {
         }
         if wanted.active && !last.active && before(ACTIVE).is_none_or(|stored| !stored.status) {
             let name = wanted.hostname.as_deref().unwrap_or("the load balancer");
-            let message = format!("{name} is active, and as the Service asks");
+            let so = if wanted.blocked.is_none() { ", and as the Service asks" } else { "" };
+            let message = format!("{name} is active{so}");
             self.notices.push(Notice { about: about(), warning: false, reason: ACTIVE, message });
         }
         self.announced = Some(wanted.clone());
@@ -108,10 +109,17 @@ fn conditions(said: &Said) -> Vec<ServiceCondition> {
     };
     let busy = said.busy.as_deref();
     vec![
-        match (said.active, busy) {
-            (true, _) => condition(ACTIVE, true, "Active", "the load balancer is active, and as the Service asks"),
-            (false, Some(busy)) => condition(ACTIVE, false, PROVISIONING, busy),
-            (false, None) => condition(ACTIVE, false, "NotBuilt", "there is no load balancer as the Service asks"),
+        match (said.active, busy, &said.blocked) {
+            (true, _, None) => {
+                condition(ACTIVE, true, "Active", "the load balancer is active, and as the Service asks")
+            }
+            (true, _, Some(_)) => {
+                let message =
+                    "the load balancer is active; condition Blocked says in what it is not as the Service asks";
+                condition(ACTIVE, true, "Active", message)
+            }
+            (false, Some(busy), _) => condition(ACTIVE, false, PROVISIONING, busy),
+            (false, None, _) => condition(ACTIVE, false, "NotBuilt", "there is no load balancer as the Service asks"),
         },
         match busy {
             Some(busy) => condition(PROVISIONING, true, "InProgress", busy),
