@@ -85,7 +85,7 @@ async fn call_and_request_without_an_answer_are_unknown_when_their_time_is_over(
     assert!(id == 1 && matches!(outcome, Outcome::Aws(Err(Fault::Unknown(_)))), "{outcome:?}");
     assert!(begun.elapsed() <= Duration::from_secs(6), "well before the lease ends: {:?}", begun.elapsed());
 
-    let request = Request::GetPod { pod: Key::new("default", "web") };
+    let request = Request::GetBinding { binding: Key::new("default", "web") };
     executor.submit(effect(2, Priority::Gates, None, Action::Kubernetes(request)));
     let (id, outcome) = ended(&mut executor).await;
     assert!(id == 2 && matches!(outcome, Outcome::Kubernetes(Err(Denial::Unknown(_)))), "{outcome:?}");

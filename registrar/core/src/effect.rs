@@ -82,10 +82,7 @@ impl Action {
             Self::Aws { call, .. } => call.is_read(),
             Self::Kubernetes(request) => matches!(
                 request,
-                Request::GetPod { .. }
-                    | Request::GetBinding { .. }
-                    | Request::ListEndpoints { .. }
-                    | Request::GetLedger { .. }
+                Request::GetBinding { .. } | Request::ListEndpoints { .. } | Request::GetLedger { .. }
             ),
         }
     }
@@ -95,8 +92,6 @@ impl Action {
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each field is what its name says")]
 pub enum Request {
-    /// Read a pod, from storage and not from a cache.
-    GetPod { pod: Key },
     /// Read a Service's endpoint slices and the pods they name, from storage and not from a cache.
     ListEndpoints { service: Key },
     /// Whether a binding is there, read from storage and not from a cache: [`crate::event::Answer::Done`] or

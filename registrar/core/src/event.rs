@@ -68,8 +68,6 @@ pub enum Outcome {
 pub enum Answer {
     /// It is done.
     Done,
-    /// A pod as it is now, by a read that no cache answers.
-    Pod(Box<PodRecord>),
     /// The endpoint slices of a Service as they are now, and the pods that they name, by reads that no cache answers.
     Endpoints {
         /// Slices.

@@ -60,7 +60,6 @@ impl Cluster {
     /// Asks for one thing, once.
     pub async fn ask(&self, request: &Request) -> Result<Answer, Denial> {
         match request {
-            Request::GetPod { pod } => self.get_pod(pod).await,
             Request::GetBinding { binding } => self.get_binding(binding).await,
             Request::ListEndpoints { service } => self.list_endpoints(service).await,
             Request::PatchGate { pod, uid, condition_type, condition, moves } => {
@@ -151,7 +150,6 @@ impl Cluster {
 /// A request by one word, for logs and metrics.
 pub fn name(request: &Request) -> &'static str {
     match request {
-        Request::GetPod { .. } => "GetPod",
         Request::GetBinding { .. } => "GetBinding",
         Request::ListEndpoints { .. } => "ListEndpoints",
         Request::PatchGate { .. } => "PatchGate",

@@ -23,13 +23,6 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const PAGE: u32 = 500;
 
 impl Cluster {
-    pub(super) async fn get_pod(&self, pod: &Key) -> Result<Answer, Denial> {
-        // A GET without a resource version is answered from storage.
-        let pod = self.api::<Pod>(pod).get(&pod.name).await.map_err(denial)?;
-        let record = PodRecord::of(&pod, &self.settings.quic_variable).ok_or(Denial::NotFound)?;
-        Ok(Answer::Pod(Box::new(record)))
-    }
-
     pub(super) async fn list_endpoints(&self, service: &Key) -> Result<Answer, Denial> {
         let of_service = ListParams::default().labels(&format!("{SERVICE_NAME}={}", service.name));
         let listed = self.api::<EndpointSlice>(service).list(&of_service).await.map_err(denial)?;

@@ -63,7 +63,7 @@ fn exercise_registrar(metrics: &registrar::metrics::Metrics) {
     for fault in faults {
         metrics.ended(&action, &Outcome::Aws(Err(fault)), took);
     }
-    let request = Action::Kubernetes(Request::GetPod { pod: Key::new("default", "web") });
+    let request = Action::Kubernetes(Request::GetBinding { binding: Key::new("default", "web") });
     metrics.ended(&request, &Outcome::Kubernetes(Ok(Answer::Done)), took);
     let (service, operation) = ("EC2", "DescribeVpcs");
     let observed = Observed { service, operation, status: Some(200), error_code: None, fault: None, duration: took };

@@ -61,8 +61,6 @@ pub enum Step {
 /// A request, with names in the place of UIDs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
-    /// Read a pod.
-    Pod(String),
     /// Whether a binding is there.
     Binding(String),
     /// Read a ledger.
@@ -118,7 +116,6 @@ fn step(text: &str) -> Result<Step> {
         ["remove", "pod", name] => Step::Remove(Kind::Pod, name.to_owned()),
         ["remove", "binding", name] => Step::Remove(Kind::Binding, name.to_owned()),
         ["watch"] => Step::Watch,
-        ["get", "pod", name] => Step::Ask(Ask::Pod(name.to_owned())),
         ["get", "binding", name] => Step::Ask(Ask::Binding(name.to_owned())),
         ["get", "ledger", name] => Step::Ask(Ask::Ledger(name.to_owned())),
         ["get", "endpoints", name] => Step::Ask(Ask::Endpoints(name.to_owned())),
@@ -191,7 +188,6 @@ pub fn address(index: usize) -> IpAddr {
 pub fn request(ask: &Ask, namespace: &str, lives: &Lives) -> Result<Request> {
     let key = |name: &str| Key::new(namespace, name);
     Ok(match ask {
-        Ask::Pod(name) => Request::GetPod { pod: key(name) },
         Ask::Binding(name) => Request::GetBinding { binding: key(name) },
         Ask::Ledger(name) => Request::GetLedger { binding: key(name) },
         Ask::Endpoints(name) => Request::ListEndpoints { service: key(name) },
@@ -227,7 +223,6 @@ pub fn request(ask: &Ask, namespace: &str, lives: &Lives) -> Result<Request> {
 pub fn answered(answer: &Result<Answer, Denial>, lives: &Lives) -> String {
     match answer {
         Ok(Answer::Done) => "done".to_owned(),
-        Ok(Answer::Pod(record)) => pod(record, lives),
         Ok(Answer::Ledger(None)) => "no ledger".to_owned(),
         Ok(Answer::Ledger(Some(targets))) => targets.join(" "),
         Ok(Answer::Endpoints { slices, pods }) => endpoints(slices, pods, lives),

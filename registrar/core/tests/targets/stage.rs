@@ -434,9 +434,6 @@ impl Stage {
 
     fn request(&mut self, request: &Request) -> Result<Answer, Denial> {
         match request {
-            Request::GetPod { pod } => {
-                self.pods.get(pod).cloned().map(|pod| Answer::Pod(Box::new(pod))).ok_or(Denial::NotFound)
-            }
             Request::GetBinding { binding } => self.bindings.get(binding).map(|_| Answer::Done).ok_or(Denial::NotFound),
             Request::ListEndpoints { .. } => {
                 let mut slices = vec![self.slice()];

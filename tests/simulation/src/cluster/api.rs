@@ -17,9 +17,6 @@ impl World {
     /// Carries out a request, and answers it.
     pub(crate) fn ask(&mut self, request: &Request) -> Answered {
         match request {
-            Request::GetPod { pod } => {
-                self.etcd.pod(pod).map(|pod| Answer::Pod(Box::new(pod.clone()))).ok_or(Denial::NotFound)
-            }
             Request::GetBinding { binding } => self.etcd.binding(binding).map(|_| Answer::Done).ok_or(Denial::NotFound),
             Request::ListEndpoints { service } => Ok(self.list_endpoints(service)),
             Request::PatchGate { pod, uid, condition_type, condition, moves: _ } => {

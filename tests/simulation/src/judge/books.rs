@@ -10,7 +10,7 @@ use registrar_core::{
     aws::{Call, HealthState, Reply},
     cluster::{BindingRecord, GateStatus, Key, Kind, PodRecord, Record, Revision, SliceRecord, Uid},
     effect::{Action, EffectId, Request},
-    event::{Answer, Denial, Fence, Outcome, Watched},
+    event::{Answer, Fence, Outcome, Watched},
 };
 
 use crate::{
@@ -75,8 +75,6 @@ pub(super) struct View {
     pub(super) leading: Option<Fence>,
     flights: BTreeMap<EffectId, Flight>,
     pub(super) looks: BTreeMap<String, Vec<Look>>,
-    /// Fresh reads of pods: when, and the UID that was found.
-    pub(super) read_pods: BTreeMap<Key, (Duration, Option<Uid>)>,
     pub(super) read_endpoints: BTreeMap<Key, Fresh>,
     /// When each target was last a proven endpoint.
     pub(super) proven: BTreeMap<TargetKey, Duration>,
@@ -473,14 +471,6 @@ impl Books {
             (Action::Kubernetes(Request::PatchGate { uid, condition_type, .. }), Outcome::Kubernetes(Err(_))) => {
                 view.wanted_gates.remove(&(uid.clone(), condition_type.clone()));
             }
-            (Action::Kubernetes(Request::GetPod { pod }), Outcome::Kubernetes(answer)) => match answer {
-                Ok(Answer::Pod(found)) => {
-                    view.read_pods.insert(pod.clone(), (now, Some(found.meta.uid.clone())));
-                    view.apply(&Record::Pod((**found).clone()));
-                }
-                Err(Denial::NotFound) => _ = view.read_pods.insert(pod.clone(), (now, None)),
-                _ => {}
-            },
             (
                 Action::Kubernetes(Request::ListEndpoints { service }),
                 Outcome::Kubernetes(Ok(Answer::Endpoints { slices, pods })),

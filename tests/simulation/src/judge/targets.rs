@@ -196,10 +196,7 @@ fn proven_gone(books: &Books, view: &View, namespace: &str, key: &TargetKey) -> 
     match view.last_owner.get(&(namespace.to_owned(), key.address.clone())) {
         // No pod of the namespace has ever had it: it is a stranger's.
         None => true,
-        Some((name, uid)) => {
-            let read = view.read_pods.get(name);
-            is_gone(uid) || read.is_some_and(|(_, found)| found.as_ref() != Some(uid))
-        }
+        Some((_, uid)) => is_gone(uid),
     }
 }
 

@@ -381,7 +381,6 @@ impl Stage {
                 self.touch_binding(&binding, |object| object.status = Some(*status));
             }
             Request::Publish(notice) => self.notices.push(notice),
-            Request::GetPod { .. } => return Err(Denial::NotFound),
             Request::GetBinding { binding } if !self.bindings.contains_key(&binding) => return Err(Denial::NotFound),
             Request::PatchGate { pod, condition, .. } => {
                 self.gates.push((pod.name.to_string(), condition.status, condition.reason.clone()));
