@@ -21,8 +21,8 @@ use registrar::{
 use registrar_core::{
     Effect, Event, Settings,
     aws::{Account, Arn, Call, Fault, Reply},
-    cluster::Key,
-    effect::{Action, Cause, EffectId, Priority, Request},
+    cluster::{Key, Uid},
+    effect::{About, Action, Cause, EffectId, Notice, Priority, Request},
     event::{Denial, Outcome},
 };
 use tokio::sync::watch;
@@ -41,9 +41,17 @@ impl Port for Slow {
 }
 
 fn executor(standing: Standing) -> (Executor, Arc<Slow>, watch::Sender<Standing>) {
+    executor_that_is_watched(standing, Arc::default())
+}
+
+/// With an API server that never answers, and what it is asked for.
+fn executor_that_is_watched(
+    standing: Standing,
+    asked: Arc<Mutex<Vec<String>>>,
+) -> (Executor, Arc<Slow>, watch::Sender<Standing>) {
     let metrics = Metrics::register(&mut Registry::default());
-    // An API server that never answers.
-    let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
+    let silent = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        asked.lock().unwrap().push(request.uri().path().to_owned());
         std::future::pending::<Result<http::Response<kube::client::Body>, tower::BoxError>>()
     });
     let client = Client::new(silent, "default");
@@ -127,4 +135,33 @@ async fn of_what_waits_the_most_urgent_goes_first_and_the_rest_is_answered_at_th
     while !executor.is_idle() {
         let _ = ended(&mut executor).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_written_one_by_one_while_the_api_server_has_something_to_do_for_gates() {
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let (mut executor, _aws, _standing) = executor_that_is_watched(LEADING, Arc::clone(&asked));
+    let key = Key::new("default", "web");
+    executor.submit(effect(0, Priority::Gates, None, Action::Kubernetes(Request::GetBinding { binding: key.clone() })));
+    for id in 1..10 {
+        let notice = Notice {
+            about: About::Binding(key.clone(), Uid("1".into())),
+            warning: false,
+            reason: "Test",
+            message: id.to_string(),
+        };
+        let publish = effect(id, Priority::Drift, None, Action::Kubernetes(Request::Publish(notice)));
+        executor.submit(Effect { deadline: Duration::from_mins(2), ..publish });
+    }
+    let events = || asked.lock().unwrap().iter().filter(|path| path.ends_with("/events")).count();
+    let all_begin = async || {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    all_begin().await;
+    assert_eq!(events(), 1, "{:?}", asked.lock());
+    let (id, _) = ended(&mut executor).await;
+    all_begin().await;
+    assert!(id == 0 && events() == 4, "{id}: {:?}", asked.lock());
 }

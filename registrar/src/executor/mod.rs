@@ -56,11 +56,12 @@ impl Lane {
         }
     }
 
-    /// How many at once.
-    fn width(self) -> usize {
+    /// How many at once. Events are written one by one while the API server has something to do for gates.
+    fn width(self, is_api_server_busy: bool) -> usize {
         match self {
             Self::Aws => 32,
             Self::Kubernetes => 48,
+            Self::Notices if is_api_server_busy => 1,
             Self::Notices => 4,
         }
     }
@@ -94,8 +95,9 @@ impl Executor {
     }
 
     fn begin(&mut self, lane: Lane) {
+        let is_busy = self.queues.get(&Lane::Kubernetes).is_some_and(|queue| queue.running > 0);
         let queue = self.queues.entry(lane).or_default();
-        while queue.running < lane.width()
+        while queue.running < lane.width(is_busy)
             && let Some((_, effect)) = queue.waiting.pop_first()
         {
             queue.running += 1;
@@ -116,6 +118,9 @@ impl Executor {
             queue.running = queue.running.saturating_sub(1);
         }
         self.begin(lane);
+        if lane == Lane::Kubernetes {
+            self.begin(Lane::Notices);
+        }
         Ok(Event::Ended { id, outcome })
     }
 

@@ -109,7 +109,8 @@ impl Fleet {
         Ok(Self { client, groups: Vec::new(), pods: 0, _heartbeats: heartbeats, _answers: answers })
     }
 
-    fn api<K>(&self, service: usize) -> Api<K>
+    /// Objects in the namespace of a Service.
+    pub fn api<K>(&self, service: usize) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     {
@@ -177,10 +178,13 @@ impl Fleet {
 
     /// Writes the condition `Ready` of pods, as their kubelets do once their gates are open.
     pub async fn set_ready(&self, places: &[Place]) -> Result<()> {
-        let patched = places.iter().map(|place| async move {
-            self.patch_status(*place, &json!({"conditions": [condition("Ready", true)]})).await
-        });
+        let patched = places.iter().map(|place| self.set_condition(*place, "Ready"));
         stream::iter(patched).buffer_unordered(AT_ONCE).try_for_each(|()| async { Ok(()) }).await
+    }
+
+    /// Writes a condition of a pod: that it is met.
+    pub async fn set_condition(&self, place: Place, name: &str) -> Result<()> {
+        self.patch_status(place, &json!({"conditions": [condition(name, true)]})).await
     }
 
     async fn patch_status(&self, place: Place, status: &Value) -> Result<()> {

@@ -16,7 +16,8 @@ use crate::{
     settings::planted,
 };
 
-/// How long a gate without a condition waits for a verdict before its state is written: a gate without one is closed.
+/// How long a gate without a condition waits for the end of its target's first checks before it is written that they have
+/// not come to one: a gate without a condition is closed.
 const UNSAID: Duration = Duration::from_secs(1);
 /// How long most of a group has to be unhealthy before gates close.
 const CONFIRMED: Duration = Duration::from_secs(10);
@@ -185,9 +186,10 @@ impl Binding {
         let lenient = planted!(desk.settings, UnavailableIsHealthy);
         if let Some(verdict) = state.fresh_verdict(facts.takeover, is_open) {
             let aim = by_verdict(verdict, is_open, record, lenient);
-            return match (&aim, timed_out) {
+            return match (aim, timed_out) {
                 (Aim::Set(condition), Some(release)) if condition.status != GateStatus::True => release,
-                _ => aim,
+                (Aim::Set(condition), None) if verdict.state == HealthState::Initial => first_said(condition, alarm),
+                (aim, _) => aim,
             };
         }
         #[cfg(feature = "planted-bugs")]

@@ -43,6 +43,10 @@ const QUIET_LEAST: Duration = Duration::from_secs(10);
 /// How long it takes to repair what a look finds, a second look at the cluster included.
 const REPAIR: Duration = Duration::from_secs(20);
 
+/// How long after a registration the first look is made: what is acknowledged meanwhile is seen by the same look, and no
+/// target has passed its checks before.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// For how long targets without a gate are looked at more often after they were registered.
 const WATCHED: Duration = Duration::from_mins(10);
 
@@ -96,12 +100,17 @@ impl Binding {
                 && let Wrote::Registered(stamp) | Wrote::RegisterLost(stamp) | Wrote::RemoveLost(stamp) = state.wrote
             {
                 let unseen = stamp.effect >= last.effect;
-                soon(if unseen { stamp.at } else { last.at + settling_pace(now.saturating_sub(stamp.at)) });
+                let first = if matches!(state.wrote, Wrote::Registered(_)) { stamp.at + GATHER } else { stamp.at };
+                soon(if unseen { first } else { last.at + settling_pace(now.saturating_sub(stamp.at)) });
             }
         }
         for (state, since) in self.waiting_gates(desk) {
-            let unseen = state.wrote_after(last);
-            soon(if unseen { now } else { last.at + pace(now.saturating_sub(since)) });
+            // Until it is registered there is nothing to be seen of it.
+            if state.in_flight || state.is_vacant(now) {
+                continue;
+            }
+            let unseen = state.wrote_after(last).map(|at| at + GATHER);
+            soon(unseen.unwrap_or_else(|| last.at + pace(now.saturating_sub(since))));
         }
         // Nobody waits for targets without a gate, but how they fare is worth knowing while they are new.
         for state in self.wanted.iter().filter(|(_, w)| !w.owner.gated).filter_map(|(spot, _)| self.spots.get(spot)) {

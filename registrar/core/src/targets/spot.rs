@@ -230,9 +230,9 @@ pub enum Presence {
 pub const SETTLING: Duration = Duration::from_mins(1);
 
 impl SpotState {
-    /// Whether the last write came after a look was asked.
-    pub fn wrote_after(&self, look: Stamp) -> bool {
-        self.wrote.stamp().is_some_and(|stamp| stamp.effect >= look.effect)
+    /// When the last write was answered, if that came after a look was asked.
+    pub fn wrote_after(&self, look: Stamp) -> Option<Duration> {
+        self.wrote.stamp().filter(|stamp| stamp.effect >= look.effect).map(|stamp| stamp.at)
     }
 
     /// Whether a look was asked after the last write.

@@ -1,6 +1,13 @@
 //! What opens and closes a gate.
 
-use registrar_core::{Settings, aws::HealthState, cluster::GateStatus};
+use std::time::Duration;
+
+use registrar_core::{
+    Settings,
+    aws::HealthState,
+    cluster::GateStatus,
+    effect::{Action, Request},
+};
 
 use super::stage::{Stage, seconds};
 
@@ -28,9 +35,7 @@ fn a_hundred_pods_at_once_cost_at_most_eight_calls() {
     }
     stage.run(seconds(1));
     assert!((0..100).all(|index| stage.is_open(&format!("pod-{index}"))));
-    let calls = stage.sent[before..]
-        .iter()
-        .filter(|(_, effect)| matches!(effect.action, registrar_core::effect::Action::Aws { .. }));
+    let calls = stage.sent[before..].iter().filter(|(_, effect)| matches!(effect.action, Action::Aws { .. }));
     let calls = calls.count();
     assert!(calls <= 8, "{calls} calls");
 }
@@ -201,4 +206,38 @@ fn a_gate_that_waits_is_looked_at_less_often_as_time_goes_by() {
     assert!((20..=40).contains(&within(20, 80)), "{} in the first minute", within(20, 80));
     let second_hour = within(3600, 7200);
     assert!(second_hour <= 361, "{second_hour}: no more often than a group in which nobody waits");
+}
+
+#[test]
+fn a_target_whose_checks_end_within_a_second_costs_its_gate_one_write() {
+    let mut stage = Stage::ready(&Settings::default());
+    stage.health_delay = Duration::from_millis(500);
+    stage.add_pod("a", "10.0.0.1");
+    stage.run(seconds(5));
+    assert!(stage.is_open("a"));
+    let writes = stage.sent.iter().filter(
+        |(_, effect)| matches!(&effect.action, Action::Kubernetes(Request::PatchGate { pod, .. }) if &*pod.name == "a"),
+    );
+    assert_eq!(writes.count(), 1);
+}
+
+#[test]
+fn nobody_looks_for_a_target_while_it_is_being_registered_and_somebody_does_right_after() {
+    let mut stage = Stage::ready(&Settings::default());
+    stage.run(seconds(1));
+    stage.late = Some("RegisterTargets");
+    let before = stage.sent.len();
+    stage.add_pod("a", "10.0.0.1");
+    stage.run(seconds(3));
+    let operations = |stage: &Stage| -> Vec<&str> {
+        let calls = stage.sent[before..].iter().filter_map(|(_, effect)| match &effect.action {
+            Action::Aws { call, .. } => Some(call.operation()),
+            Action::Kubernetes(_) => None,
+        });
+        calls.collect()
+    };
+    assert_eq!(operations(&stage), ["RegisterTargets"]);
+    stage.let_arrive();
+    stage.run(Duration::from_millis(60));
+    assert_eq!(operations(&stage), ["RegisterTargets", "DescribeTargetHealth"]);
 }

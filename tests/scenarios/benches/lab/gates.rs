@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use figures::{percentile, record};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     ResourceExt as _,
@@ -20,14 +20,17 @@ use kube::{
     },
 };
 use scenarios::{
-    Scenario, address, condition, eventually, is_ready,
+    Scenario, address, condition, eventually,
+    fleet::{Fleet, Place},
+    is_ready,
     query::Elb,
+    replica::{Replicas, program},
     target_group::{Emulator, TargetGroup, is_throttled},
     within,
 };
 use tokio::time::{Instant, timeout};
 
-use crate::calls::{counts, number};
+use crate::calls::{counts, number, settled};
 
 /// How many pods there are unless `GATES_PODS` says so.
 const PODS: usize = 100;
@@ -36,6 +39,8 @@ const GROUPS: usize = 100;
 /// Bounds a failure; a real registration takes minutes.
 const PATIENCE: Duration = Duration::from_mins(10);
 const GATES: (&str, &str) = ("elbv2.k8s.aws/pod-readiness-gate-inject", "enabled");
+/// The gate of the fleet's first binding.
+const GATE: &str = "target-health.elbv2.k8s.aws/web-0";
 /// The label of pods that are measured.
 const MEASURED: &str = "part=measured";
 /// Of the clock in which Linux counts the time that processes started at.
@@ -70,9 +75,118 @@ impl Clock {
     }
 }
 
-/// A Deployment that grows at once, with an AWS that is instant.
+/// Pods that are objects only, and whose containers become ready at once, with an AWS that is instant. Whoever watches
+/// them here is their kubelet: it writes `Ready` as soon as it sees the gate open.
 pub(crate) async fn burst() -> Result<()> {
-    record("gates.lab-ready", lab_ready()?)?;
+    let emulator = Emulator::new()?;
+    let directory = std::env::temp_dir().join(format!("sluice-gates-{}", std::process::id()));
+    fs::create_dir_all(&directory)?;
+    let replicas = Replicas { program: program(), directory: directory.clone(), arguments: Vec::new() };
+    let mut fleet = Fleet::begin(1).await?;
+    fleet.target_groups(1).await?;
+    let first = fleet.pods(0, 1, true, true).await?;
+    let places = fleet.pods(0, pods()?, true, false).await?;
+    fleet.bindings().await?;
+    let registrar = replicas.start(0)?;
+    within(PATIENCE, "the first gate is open", || async { Ok((fleet.open_gates().await? == 1).then_some(())) }).await?;
+    fleet.set_ready(&first).await?;
+    settled(&emulator, 100, PATIENCE).await?;
+
+    println!("the containers of {} pods become ready at once", places.len());
+    let before = emulator.last().await?;
+    let (gates, waits) = at_once(&fleet, &places, false).await?;
+    println!(
+        "  of that until the gate opens: p50 {:.0} ms, p99 {:.0} ms",
+        percentile(&gates, 50),
+        percentile(&gates, 99)
+    );
+    record("gates.p50", percentile(&waits, 50))?;
+    record("gates.p99", percentile(&waits, 99))?;
+    let calls = emulator.calls(before).await?;
+    println!("  calls: {:?}", counts(&calls));
+    record("gates.calls", number(&calls, |call| call["service"] == "elb"))?;
+
+    println!("the same without a registrar: who is their kubelet opens their gates, too");
+    drop(registrar);
+    let places = fleet.pods(0, pods()?, true, false).await?;
+    let (_, waits) = at_once(&fleet, &places, true).await?;
+    record("gates.floor-p50", percentile(&waits, 50))?;
+    record("gates.floor-p99", percentile(&waits, 99))?;
+    fs::remove_dir_all(&directory)?;
+    Ok(())
+}
+
+/// Makes the containers of pods ready and waits until all of the pods are. How long it took in milliseconds, from the API
+/// server's answer that the containers are ready to the sight of the open gate, and of the ready pod; both sorted.
+async fn at_once(fleet: &Fleet, places: &[Place], opens_gates: bool) -> Result<(Vec<f64>, Vec<f64>)> {
+    let named = places.iter().map(|place| (place.address(), *place)).collect();
+    let (begun, seen) = tokio::join!(ready_at_once(fleet, places), be_kubelet(fleet, &named, opens_gates));
+    let (begun, seen) = (begun?, seen?);
+    let spread = begun.values().max().zip(begun.values().min()).map(|(last, first)| *last - *first);
+    println!("  they became so within {:.0} ms", spread.unwrap_or_default().as_secs_f64() * 1000.0);
+    let since = |seen: &BTreeMap<String, Instant>| {
+        sorted(begun.iter().filter_map(|(address, at)| Some((*seen.get(address)? - *at).as_secs_f64() * 1000.0)))
+    };
+    let (gates, waits) = (since(&seen.open), since(&seen.ready));
+    ensure!(waits.len() == places.len(), "{} of {} pods were seen to become ready", waits.len(), places.len());
+    Ok((gates, waits))
+}
+
+/// Makes the containers of all pods ready, and says when the API server had answered so of each.
+async fn ready_at_once(fleet: &Fleet, places: &[Place]) -> Result<BTreeMap<String, Instant>> {
+    let patched = places.iter().map(|place| async move {
+        fleet.set_containers_ready(*place, true).await?;
+        anyhow::Ok((place.address(), Instant::now()))
+    });
+    futures::future::try_join_all(patched).await.map(|begun| begun.into_iter().collect())
+}
+
+/// When something was first seen of pods, by address.
+#[derive(Debug, Default)]
+struct Sights {
+    open: BTreeMap<String, Instant>,
+    ready: BTreeMap<String, Instant>,
+}
+
+/// Sets the condition `Ready` of each of these pods once its gate is open, until all of them are seen to have it; or opens
+/// the gates before, as soon as containers are ready.
+async fn be_kubelet(fleet: &Fleet, places: &BTreeMap<String, Place>, opens_gates: bool) -> Result<Sights> {
+    let mut seen = Sights::default();
+    let mut touched = BTreeSet::new();
+    let mut patches = FuturesUnordered::new();
+    let mut events = watcher(fleet.api::<Pod>(0), watcher::Config::default()).applied_objects().boxed();
+    let is_true = |pod: &Pod, kind: &str| condition(pod, kind).is_some_and(|condition| condition.status == "True");
+    timeout(PATIENCE, async {
+        while seen.ready.len() < places.len() {
+            let pod = tokio::select! {
+                event = events.next() => event.context("the watch ended")??,
+                Some(written) = patches.next() => {
+                    let () = written?;
+                    continue;
+                }
+            };
+            let address = address(&pod);
+            let Some(place) = places.get(&address) else { continue };
+            if is_ready(&pod) {
+                seen.ready.entry(address).or_insert_with(Instant::now);
+            } else if is_true(&pod, GATE) {
+                if seen.open.insert(address, Instant::now()).is_none() {
+                    patches.push(fleet.set_condition(*place, "Ready"));
+                }
+            } else if opens_gates && is_true(&pod, "ContainersReady") && touched.insert(address) {
+                patches.push(fleet.set_condition(*place, GATE));
+            }
+        }
+        anyhow::Ok(())
+    })
+    .await
+    .with_context(|| format!("{} pods are ready within {PATIENCE:?}", places.len()))??;
+    Ok(seen)
+}
+
+/// A Deployment that grows at once, with an AWS that is instant.
+pub(crate) async fn deployment_grows() -> Result<()> {
+    record("deployment.lab-ready", lab_ready()?)?;
     let emulator = Emulator::new()?;
     let lab = Scenario::begin("gates", &[GATES]).await?;
     let (seen, before, clock) = grow(&lab, &emulator, "instant").await?;
@@ -83,15 +197,15 @@ pub(crate) async fn burst() -> Result<()> {
         percentile(&ready, 99)
     );
     let begun = sorted(seen.values().filter_map(|seen| seen.containers_ready));
-    println!("  containers became ready within {:.1} s", percentile(&begun, 100) - percentile(&begun, 1));
+    record("deployment.spread", percentile(&begun, 100) - percentile(&begun, 1))?;
     let waits = sorted(seen.values().filter_map(|seen| Some(seen.ready? - seen.containers_ready?)));
     ensure!(waits.len() == pods()?, "{} of {} pods were seen to become ready", waits.len(), pods()?);
-    record("gates.p50", percentile(&waits, 50) * 1000.0)?;
-    record("gates.p99", percentile(&waits, 99) * 1000.0)?;
+    record("deployment.p50", percentile(&waits, 50))?;
+    record("deployment.p99", percentile(&waits, 99))?;
     let calls = emulator.calls(before).await?;
     let calls: Vec<_> = calls.into_iter().filter(|call| call.to_string().contains(":targetgroup/")).collect();
     println!("  calls: {:?}", counts(&calls));
-    record("gates.calls", number(&calls, |call| call["service"] == "elb"))?;
+    record("deployment.calls", number(&calls, |call| call["service"] == "elb"))?;
     Ok(())
 }
 

@@ -18,12 +18,15 @@ fn main() -> Result<()> {
     runtime.block_on(async {
         match part.as_str() {
             "gates" => gates::burst().await,
+            "deployment" => gates::deployment_grows().await,
             "lags" => gates::lags().await,
             "scale" => scale::measure().await,
             "failover" => failover::measure().await,
             "services" => services::measure().await,
             "rollouts" => rollouts::measure().await,
-            other => bail!("`{other}` is no part; there are gates, lags, scale, failover, services and rollouts"),
+            other => {
+                bail!("`{other}` is no part; there are gates, deployment, lags, scale, failover, services and rollouts")
+            }
         }
     })
 }
