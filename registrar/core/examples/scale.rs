@@ -188,6 +188,7 @@ fn pod_of(binding: u32, pod: u32) -> PodRecord {
     PodRecord {
         meta: meta(&format!("web-{binding:04}-7d9c5b8f6d-{pod:05}"), 10),
         addresses: vec![address(binding, pod).into()],
+        own_interface: false,
         host_network: false,
         finished: false,
         containers_ready: true,

@@ -21,6 +21,10 @@ use crate::aws::{Call, Filter, Instance, Permission, SecurityGroup, Source};
 pub const DESCRIPTION: &str = "elbv2.k8s.aws/targetGroupBinding=shared";
 /// Instances in one question.
 const INSTANCES: usize = 100;
+/// Addresses in one question: a filter takes 200 values.
+pub const ADDRESSES: usize = 200;
+/// The filter for groups that let in another.
+const REFERS_TO: &str = "ip-permission.group-id";
 
 /// Rules that are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -153,15 +157,32 @@ fn packed(rules: &[Permission]) -> Vec<Permission> {
     packed
 }
 
-/// Whether a group has any of our rules that let in from another group.
-pub fn refers_to(found: &SecurityGroup, group: &str) -> bool {
-    found.permissions.iter().any(|rule| matches!(&rule.source, Source::Group(id) if id == group))
+/// Whether a group has any of our rules.
+pub fn has_ours(found: &SecurityGroup) -> bool {
+    found.permissions.iter().any(|rule| rule.description.as_deref() == Some(DESCRIPTION))
 }
 
 /// The questions for the interfaces of nodes.
 pub fn instance_reads(instances: &BTreeSet<String>) -> Vec<Call> {
     let ids: Vec<String> = instances.iter().cloned().collect();
     ids.chunks(INSTANCES).map(|ids| Call::DescribeInstances { ids: ids.to_vec() }).collect()
+}
+
+/// The question for the interfaces that these addresses of pods are on.
+pub fn pod_interfaces(environment: &Environment, addresses: Vec<String>) -> Call {
+    let on_one_of = Filter { name: "addresses.private-ip-address".to_owned(), values: addresses };
+    Call::DescribeNetworkInterfaces { filters: vec![in_vpc(&environment.vpc_id), on_one_of] }
+}
+
+/// The question for security groups that let in another.
+pub fn referring_groups(environment: &Environment, group: &str) -> Call {
+    let refers = Filter { name: REFERS_TO.to_owned(), values: vec![group.to_owned()] };
+    Call::DescribeSecurityGroups { ids: Vec::new(), filters: vec![in_vpc(&environment.vpc_id), refers] }
+}
+
+/// Whether filters are those of [`referring_groups`].
+pub fn asks_who_refers(filters: &[Filter]) -> bool {
+    filters.iter().any(|filter| filter.name == REFERS_TO)
 }
 
 /// The question for security groups that say that they are of the cluster.
@@ -200,24 +221,29 @@ fn cluster_tag(environment: &Environment) -> String {
     format!("kubernetes.io/cluster/{}", environment.settings.cluster_name)
 }
 
-/// The security groups that get the rules: those of the nodes' first interfaces. Of several on one interface it is the one
-/// that the operator's tags choose, else the one of the cluster, else the one with the lowest id.
-pub fn endpoint_groups(environment: &Environment, instances: &[Instance], known: &[SecurityGroup]) -> BTreeSet<String> {
-    let mut chosen = BTreeSet::new();
-    for instance in instances.iter().filter(|instance| instance.state != "terminated") {
-        let Some(interface) = instance.interfaces.first() else { continue };
-        let mut candidates: Vec<&str> = interface.security_groups.iter().map(String::as_str).collect();
-        candidates.sort_by_key(|id| {
-            let tags = known.iter().find(|group| group.id == *id).map(|group| &group.tags);
-            let wanted = &environment.options.endpoint_group_tags;
-            let by_operator = !wanted.is_empty()
-                && tags.is_some_and(|tags| wanted.iter().all(|(key, value)| tags.get(key) == Some(value)));
-            let of_cluster = tags.is_some_and(|tags| tags.contains_key(&cluster_tag(environment)));
-            (!by_operator, !of_cluster, *id)
-        });
-        chosen.extend(candidates.first().map(|id| (*id).to_owned()));
-    }
-    chosen
+/// The security groups that get the rules: those of the nodes' first interfaces, and those of pods that have interfaces of
+/// their own, given as what is on each (`pods`). Of several on one interface it is the one that the operator's tags choose,
+/// else the one of the cluster, else the one with the lowest id.
+pub fn endpoint_groups<'a>(
+    environment: &Environment,
+    instances: &'a [Instance],
+    pods: impl IntoIterator<Item = &'a Vec<String>>,
+    known: &[SecurityGroup],
+) -> BTreeSet<String> {
+    let nodes = instances
+        .iter()
+        .filter(|instance| instance.state != "terminated")
+        .filter_map(|instance| instance.interfaces.first())
+        .map(|interface| &interface.security_groups);
+    let rank = |id: &&String| {
+        let tags = known.iter().find(|group| group.id == **id).map(|group| &group.tags);
+        let wanted = &environment.options.endpoint_group_tags;
+        let by_operator = !wanted.is_empty()
+            && tags.is_some_and(|tags| wanted.iter().all(|(key, value)| tags.get(key) == Some(value)));
+        let of_cluster = tags.is_some_and(|tags| tags.contains_key(&cluster_tag(environment)));
+        (!by_operator, !of_cluster, (*id).clone())
+    };
+    nodes.chain(pods).filter_map(|groups| groups.iter().min_by_key(rank).cloned()).collect()
 }
 
 /// Whether a rule is among others, whatever they say they are for.
@@ -366,7 +392,7 @@ mod tests {
         for (groups, expected) in
             [(&["sg-a"][..], "sg-a"), (&["sg-a", "sg-node"], "sg-node"), (&["sg-c", "sg-b"], "sg-b")]
         {
-            let chosen = endpoint_groups(&environment, &[instance(groups)], std::slice::from_ref(&own));
+            let chosen = endpoint_groups(&environment, &[instance(groups)], &[], std::slice::from_ref(&own));
             assert_eq!(chosen.into_iter().collect::<Vec<_>>(), [expected]);
         }
     }

@@ -23,7 +23,15 @@ pub struct NodeRecord {
     pub ready: GateStatus,
 }
 
+/// The label of nodes that are no instances of the cluster's, with what they are.
+const COMPUTE_TYPE: &str = "eks.amazonaws.com/compute-type";
+
 impl NodeRecord {
+    /// Whether each of its pods has a network interface of its own, and it is no instance whose interfaces they share.
+    pub fn is_fargate(&self) -> bool {
+        self.labels.get(COMPUTE_TYPE).is_some_and(|value| value == "fargate")
+    }
+
     /// Reads a node; nothing if it has no name or UID.
     pub fn of(node: &Node) -> Option<Self> {
         let spec = node.spec.as_ref();

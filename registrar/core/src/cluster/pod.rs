@@ -7,6 +7,9 @@ use nlb::readiness_gate::{INJECT_LABEL, ReadinessGate, is_legacy};
 
 use super::{Meta, created};
 
+/// The annotation of pods that have a network interface of their own.
+const POD_INTERFACE: &str = "vpc.amazonaws.com/pod-eni";
+
 /// A pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -17,6 +20,9 @@ pub struct PodRecord {
     pub addresses: Vec<IpAddr>,
     /// Whether it shares its node's address.
     pub host_network: bool,
+    /// Whether it has a network interface, and with it security groups, of its own: where pods have them the VPC's
+    /// resource controller annotates them with it.
+    pub own_interface: bool,
     /// Whether it has succeeded or failed, or its kubelet is ending it because the node shuts down. None of these is ever
     /// undone.
     pub finished: bool,
@@ -119,6 +125,7 @@ impl PodRecord {
         let declined = pod.metadata.labels.as_ref().and_then(|labels| labels.get(INJECT_LABEL));
         Some(Self {
             addresses: addresses.filter_map(|address| address.ip.parse().ok()).collect(),
+            own_interface: pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(POD_INTERFACE)),
             host_network: spec.is_some_and(|spec| spec.host_network == Some(true)),
             finished: matches!(phase, Some("Succeeded" | "Failed")) || ended_with_node,
             containers_ready: is_true("ContainersReady"),

@@ -44,7 +44,7 @@ use crate::{
     Outbox,
     aws::Account,
     balancers::{Environment, Network},
-    cluster::{Change, Cluster, How, Key, Kind, ServiceRecord},
+    cluster::{Change, Cluster, How, Key, Kind, PodRecord, ServiceRecord},
     effect::{Cause, EffectId},
     event::Outcome,
     outbox::Asker,
@@ -179,9 +179,21 @@ impl Services {
                 if service.is_some_and(|service| self.shared.names_ports_of(&service)) {
                     self.shared_due = now;
                 }
+                let slice = cluster.slices.get(&change.key);
+                let pods = slice.iter().flat_map(|slice| &slice.endpoints).filter_map(|endpoint| {
+                    cluster.pods.get(&Key::new(&change.key.namespace, &endpoint.pod.as_ref()?.0))
+                });
+                self.ask_for(pods, cluster, now);
             }
-            Kind::Pod | Kind::Namespace => {}
+            Kind::Pod => self.ask_for(cluster.pods.get(&change.key), cluster, now),
+            Kind::Namespace => {}
         }
+    }
+
+    /// Sees to it that EC2 is asked for the interfaces of pods that have some of their own.
+    fn ask_for<'a>(&mut self, pods: impl IntoIterator<Item = &'a PodRecord>, cluster: &Cluster, now: Duration) {
+        let wish = pods.into_iter().find_map(|pod| self.shared.asks_for(cluster, pod, now));
+        self.shared_due = wish.map_or(self.shared_due, |at| at.min(self.shared_due));
     }
 
     /// Sees to it that there is a machine for a Service that is ours or was, and none for another.

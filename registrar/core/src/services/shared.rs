@@ -1,9 +1,12 @@
 //! What all load balancers share: the security group that their targets let in, and the rules by which they do.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use nlb::targetgroupbinding::Networking;
+use nlb::{settings::TargetType, targetgroupbinding::Networking};
 
 use super::{
     fault::{Failure, explain},
@@ -16,13 +19,16 @@ use crate::{
         Problem,
         endpoint_rules::{self, Wanted},
     },
-    cluster::{BindingRecord, Cluster, Key},
+    cluster::{BindingRecord, Cluster, Key, NodeRecord, PodRecord, Uid},
     effect::Priority,
     event::Outcome,
 };
 
 /// Rules are compared with EC2 this often.
 const AUDIT: Duration = Duration::from_mins(10);
+/// How long after the first of them pods with interfaces of their own are asked for, so that those that come together are
+/// asked for together.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// What is known of the shared group.
 #[derive(Debug, Default)]
@@ -35,6 +41,14 @@ enum Group {
     Found(String),
 }
 
+/// A security group that EC2 has refused to change. The others are no worse for it.
+#[derive(Debug)]
+struct Barred {
+    failure: Failure,
+    attempt: u32,
+    again_at: Duration,
+}
+
 /// The machine. It begins with nothing known.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -43,6 +57,16 @@ pub(super) struct Shared {
     asked: Vec<(Vec<String>, Vec<Instance>)>,
     /// Security groups of targets.
     endpoints: Option<Vec<SecurityGroup>>,
+    /// Whether those that let the shared group in are among them.
+    knows_referring: bool,
+    /// Pods with interfaces of their own that EC2 was asked for, and those it is being asked for.
+    asked_pods: BTreeSet<Uid>,
+    asking_pods: BTreeSet<Uid>,
+    /// What security groups are on interfaces of pods: each combination that was met. They stay for as long as there are
+    /// bindings, whatever pods come and go.
+    on_pods: BTreeSet<Vec<String>>,
+    /// Security groups that may not be written to.
+    barred: BTreeMap<String, Barred>,
     /// Services whose ports bindings name by their names.
     named: BTreeSet<Key>,
     sent: Option<Call>,
@@ -72,7 +96,24 @@ impl Shared {
     /// What is in the way of it.
     pub(super) fn problem(&self) -> Option<Problem> {
         let failure = self.failure.as_ref().filter(|failure| failure.is_said(self.attempt));
+        let barred = || self.barred.values().find(|barred| barred.failure.is_said(barred.attempt));
+        let failure = failure.or_else(|| barred().map(|barred| &barred.failure));
         failure.map(|failure| failure.problem.clone()).or_else(|| self.problem.clone())
+    }
+
+    /// Whether EC2 has yet to be asked for the interface of a pod: when that is to be.
+    pub(super) fn asks_for(&self, cluster: &Cluster, pod: &PodRecord, now: Duration) -> Option<Duration> {
+        self.is_unasked(cluster, pod).then(|| now + GATHER)
+    }
+
+    fn is_unasked(&self, cluster: &Cluster, pod: &PodRecord) -> bool {
+        let on_fargate = || pod.node.as_ref().and_then(|node| cluster.nodes.get(&Key::new("", node)));
+        let own = pod.own_interface || on_fargate().is_some_and(NodeRecord::is_fargate);
+        let uid = &pod.meta.uid;
+        own && !pod.is_leaving()
+            && !pod.addresses.is_empty()
+            && !self.asked_pods.contains(uid)
+            && !self.asking_pods.contains(uid)
     }
 
     /// What to send next, if anything. `needed`: some Service wants the group; `used`: some Service may still have it.
@@ -86,13 +127,19 @@ impl Shared {
             self.audit_at = now + AUDIT;
             self.due_at = self.audit_at;
             self.endpoints = None;
+            self.knows_referring = false;
             self.asked.clear();
+            self.asked_pods.clear();
         }
         if now < self.retry_at {
             self.due_at = self.retry_at;
             return None;
         }
-        let act = self.next(view, needed, used)?;
+        let Some(act) = self.next(view, needed, used) else {
+            let again = self.barred.values().map(|barred| barred.again_at).min();
+            self.due_at = again.map_or(self.due_at, |again| again.min(self.due_at));
+            return None;
+        };
         if let Send::Aws(call, _) = &act.send {
             self.sent = Some(call.clone());
         }
@@ -135,6 +182,17 @@ impl Shared {
         let Some(known) = &self.endpoints else {
             return read(endpoint_rules::cluster_groups(environment), "to know the security groups of targets");
         };
+        if let Some(id) = group.as_ref().filter(|_| !self.knows_referring) {
+            let because = "to know what other security groups let in the shared one";
+            return read(endpoint_rules::referring_groups(environment, id), because);
+        }
+        let unasked = self.unasked_pods(view.cluster, &bindings);
+        if !unasked.is_empty() {
+            let (uids, addresses) = unasked.into_iter().unzip();
+            self.asking_pods = uids;
+            let because = "to know the security groups of pods with interfaces of their own";
+            return read(endpoint_rules::pod_interfaces(environment, addresses), because);
+        }
         let found: Vec<Instance> = self
             .asked
             .iter()
@@ -142,7 +200,7 @@ impl Shared {
             .filter(|instance| instances.contains(&instance.id))
             .cloned()
             .collect();
-        let mut chosen = endpoint_rules::endpoint_groups(environment, &found, known);
+        let mut chosen = endpoint_rules::endpoint_groups(environment, &found, &self.on_pods, known);
         if instances.is_empty() {
             // Nodes are not seen: those that say that they are of the cluster are all there is to go by.
             chosen.extend(known.iter().map(|group| group.id.clone()));
@@ -166,7 +224,7 @@ impl Shared {
             },
         );
         self.problem = None;
-        for group in known {
+        for group in known.iter().filter(|group| !is_barred(&self.barred, &group.id, view.now)) {
             let nothing = Wanted { rules: Vec::new(), incomplete: wanted.incomplete };
             let wanted = if chosen.contains(&group.id) { &wanted } else { &nothing };
             match endpoint_rules::changes(wanted, group, environment.options.rules_per_security_group) {
@@ -182,9 +240,37 @@ impl Shared {
         if let (Some(id), false, false, false, false) = (group, fixed, needed, used, referred) {
             return write(Call::DeleteSecurityGroup { group_id: id }, "no load balancer needs it any more");
         }
+        if bindings.is_empty() {
+            self.on_pods.clear();
+        }
         self.failure = None;
         self.attempt = 0;
         None
+    }
+
+    /// Pods behind bindings that EC2 has yet to be asked for, each with its first address; as many as fit one question.
+    fn unasked_pods(&self, cluster: &Cluster, bindings: &[(&BindingRecord, &Networking)]) -> Vec<(Uid, String)> {
+        if !cluster.pods.iter().any(|pod| self.is_unasked(cluster, pod)) {
+            return Vec::new();
+        }
+        let services: BTreeSet<Key> = bindings
+            .iter()
+            .filter(|(binding, _)| binding.spec.target_type != Some(TargetType::Instance))
+            .map(|(binding, _)| Key::new(&binding.meta.key.namespace, &binding.spec.service_ref.name))
+            .collect();
+        let mut unasked = BTreeMap::new();
+        for service in &services {
+            let endpoints = cluster.slices_of(service).flat_map(|slice| &slice.endpoints);
+            for (name, uid) in endpoints.filter_map(|endpoint| endpoint.pod.as_ref()) {
+                let pod = cluster.pods.get(&Key::new(&service.namespace, name));
+                if let Some(pod) = pod.filter(|pod| pod.meta.uid == *uid && self.is_unasked(cluster, pod))
+                    && let Some(address) = pod.addresses.iter().find(|address| address.is_ipv4())
+                {
+                    unasked.insert(uid.clone(), address.to_string());
+                }
+            }
+        }
+        unasked.into_iter().take(endpoint_rules::ADDRESSES).collect()
     }
 
     /// What was sent has ended.
@@ -192,6 +278,10 @@ impl Shared {
         let Some(call) = self.sent.take() else { return };
         self.due_at = now;
         let Outcome::Aws(result) = outcome else { return };
+        let asked = std::mem::take(&mut self.asking_pods);
+        if result.is_ok() {
+            self.asked_pods.extend(asked);
+        }
         match result {
             Ok(reply) => {
                 self.failure = None;
@@ -209,6 +299,14 @@ impl Shared {
                 let is_shared = filters.iter().any(|filter| filter.name.ends_with(nlb::tags::BACKEND_RESOURCE));
                 if is_shared {
                     self.group = found.into_iter().map(|group| group.id).min().map_or(Group::Absent, Group::Found);
+                } else if endpoint_rules::asks_who_refers(filters) {
+                    self.knows_referring = true;
+                    let known = self.endpoints.get_or_insert_default();
+                    // Where our rules are there were targets: pods of which there may be none at the moment.
+                    let is_new = |group: &SecurityGroup| known.iter().all(|known| known.id != group.id);
+                    let new: Vec<_> = found.into_iter().filter(is_new).filter(endpoint_rules::has_ours).collect();
+                    self.on_pods.extend(new.iter().map(|group| vec![group.id.clone()]));
+                    known.extend(new);
                 } else if ids.is_empty() {
                     self.endpoints = Some(found);
                 } else {
@@ -216,13 +314,18 @@ impl Shared {
                 }
             }
             (Call::DescribeInstances { ids }, Reply::Instances(found)) => self.asked.push((ids.clone(), found)),
+            (Call::DescribeNetworkInterfaces { .. }, Reply::NetworkInterfaces(found)) => {
+                self.on_pods.extend(found.into_iter().map(|interface| interface.security_groups));
+            }
             (Call::CreateSecurityGroup { .. }, Reply::SecurityGroupId(id)) => self.group = Group::Found(id),
             (Call::AuthorizeSecurityGroupIngress { group_id, permissions }, _) => {
+                self.barred.remove(group_id);
                 for group in self.endpoints.iter_mut().flatten().filter(|group| group.id == *group_id) {
                     group.permissions.extend(permissions.iter().cloned());
                 }
             }
             (Call::RevokeSecurityGroupIngress { group_id, permissions }, _) => {
+                self.barred.remove(group_id);
                 for group in self.endpoints.iter_mut().flatten().filter(|group| group.id == *group_id) {
                     group.permissions.retain(|rule| !endpoint_rules::has_rule(permissions, rule));
                 }
@@ -248,6 +351,22 @@ impl Shared {
                 self.asked.push((absent, Vec::new()));
                 return;
             }
+            Call::AuthorizeSecurityGroupIngress { group_id, .. }
+            | Call::RevokeSecurityGroupIngress { group_id, .. }
+                if matches!(fault, Fault::Refused(_)) =>
+            {
+                let attempt = self.barred.get(group_id).map_or(0, |barred| barred.attempt) + 1;
+                let again_at = now + Fault::backoff(attempt - 1);
+                self.barred.insert(group_id.clone(), Barred { failure: explain(call, fault), attempt, again_at });
+                // It may be otherwise than it was taken to be.
+                self.read_anew();
+                return;
+            }
+            // What was on an interface once is there no more.
+            Call::DescribeSecurityGroups { ids, .. } if !ids.is_empty() => {
+                self.on_pods.retain(|groups| !groups.iter().any(|id| ids.contains(id)));
+                self.asked_pods.clear();
+            }
             _ => {}
         }
         let failure = explain(call, fault);
@@ -257,9 +376,18 @@ impl Shared {
         self.attempt += 1;
         if !call.is_read() {
             self.group = Group::Unread;
-            self.endpoints = None;
+            self.read_anew();
         }
     }
+
+    fn read_anew(&mut self) {
+        self.endpoints = None;
+        self.knows_referring = false;
+    }
+}
+
+fn is_barred(barred: &BTreeMap<String, Barred>, group: &str, now: Duration) -> bool {
+    barred.get(group).is_some_and(|barred| barred.again_at > now)
 }
 
 /// The numbers that the name of a container port stands for, as the slices of the Service have them.

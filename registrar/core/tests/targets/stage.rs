@@ -234,6 +234,7 @@ impl Stage {
         let mut pod = PodRecord {
             meta,
             addresses: vec![address.parse().unwrap()],
+            own_interface: false,
             host_network: false,
             finished: false,
             containers_ready: true,

@@ -101,9 +101,10 @@ pub struct Parts<'a> {
 impl Machine {
     /// A machine without pods.
     pub fn new(parts: Parts) -> Self {
-        let nodes: Vec<_> = parts.world.instances.iter().map(|i| i.address).collect();
+        let instances = parts.world.instances.iter().map(|i| i.address);
+        let taken: Vec<_> = instances.chain(parts.world.interfaces.iter().map(|i| i.address)).collect();
         let subnets = parts.world.subnets.iter();
-        let pools = subnets.map(|s| (s.id.clone(), Pool::new(s.cidr, parts.ip_reuse, nodes.iter().copied()))).collect();
+        let pools = subnets.map(|s| (s.id.clone(), Pool::new(s.cidr, parts.ip_reuse, taken.iter().copied()))).collect();
         let reporter = Reporter { controller: "lab-node".to_owned(), instance: None };
         Self {
             recorder: Recorder::new(parts.client.clone(), reporter),

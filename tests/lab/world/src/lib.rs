@@ -92,6 +92,9 @@ pub struct World {
     pub security_groups: Vec<SecurityGroup>,
     /// Instances, one per node.
     pub instances: Vec<Instance>,
+    /// Interfaces beside those of instances: those of pods that have some of their own.
+    #[serde(default)]
+    pub interfaces: Vec<Interface>,
     /// Roles that service accounts may assume.
     #[serde(default)]
     pub roles: Vec<Role>,
@@ -186,6 +189,21 @@ pub struct Instance {
     pub security_groups: Vec<String>,
 }
 
+/// The network interface of one pod.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Interface {
+    /// `eni-` and 17 hexadecimal digits.
+    pub id: String,
+    /// Id of its subnet.
+    pub subnet: String,
+    /// Its private address, which is the pod's.
+    pub address: Ipv4Addr,
+    /// Ids of its security groups.
+    #[serde(default)]
+    pub security_groups: Vec<String>,
+}
+
 /// A role and the service accounts that may assume it with a web identity token.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -247,11 +265,25 @@ impl World {
         unique("subnet", self.subnets.iter().map(|s| &s.id))?;
         unique("security group", self.security_groups.iter().map(|g| &g.id))?;
         unique("instance", self.instances.iter().map(|i| &i.id))?;
-        unique("instance address", self.instances.iter().map(|i| i.address))?;
+        unique("interface", self.interfaces.iter().map(|i| &i.id))?;
+        let addresses = self.instances.iter().map(|i| i.address);
+        unique("address", addresses.chain(self.interfaces.iter().map(|i| i.address)))?;
         unique("role", self.roles.iter().map(|r| &r.arn))?;
         unique("infrastructure address", self.infrastructure.addresses())?;
         self.check_addresses()?;
-        self.check_instances()
+        for instance in &self.instances {
+            self.check_interface(
+                || format!("instance {}", instance.id),
+                (&instance.subnet, instance.address, &instance.security_groups),
+            )?;
+        }
+        for interface in &self.interfaces {
+            self.check_interface(
+                || format!("interface {}", interface.id),
+                (&interface.subnet, interface.address, &interface.security_groups),
+            )?;
+        }
+        Ok(())
     }
 
     fn check_addresses(&self) -> Result<(), Error> {
@@ -283,21 +315,19 @@ impl World {
         Ok(())
     }
 
-    fn check_instances(&self) -> Result<(), Error> {
-        for instance in &self.instances {
-            let owner = || format!("instance {}", instance.id);
-            let Some(subnet) = self.subnet(&instance.subnet) else {
-                return Err(Error::Unknown { owner: owner(), kind: "subnet", name: instance.subnet.clone() });
-            };
-            if !subnet.cidr.contains(&instance.address) {
-                let address = instance.address.to_string();
-                return Err(Error::Outside { owner: owner(), address, range: subnet.cidr });
-            }
-            if let Some(name) =
-                instance.security_groups.iter().find(|id| !self.security_groups.iter().any(|g| g.id == **id))
-            {
-                return Err(Error::Unknown { owner: owner(), kind: "security group", name: name.clone() });
-            }
+    fn check_interface(
+        &self,
+        owner: impl Fn() -> String,
+        (subnet, address, groups): (&str, Ipv4Addr, &[String]),
+    ) -> Result<(), Error> {
+        let Some(subnet) = self.subnet(subnet) else {
+            return Err(Error::Unknown { owner: owner(), kind: "subnet", name: subnet.to_owned() });
+        };
+        if !subnet.cidr.contains(&address) {
+            return Err(Error::Outside { owner: owner(), address: address.to_string(), range: subnet.cidr });
+        }
+        if let Some(name) = groups.iter().find(|id| !self.security_groups.iter().any(|g| g.id == **id)) {
+            return Err(Error::Unknown { owner: owner(), kind: "security group", name: name.clone() });
         }
         Ok(())
     }

@@ -125,6 +125,7 @@ fn pod(meta: Meta, gates: Vec<GateRecord>) -> PodRecord {
     PodRecord {
         meta,
         addresses: Vec::new(),
+        own_interface: false,
         host_network: false,
         finished: false,
         containers_ready: false,

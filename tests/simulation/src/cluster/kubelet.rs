@@ -67,6 +67,7 @@ impl World {
         self.store(Record::Pod(PodRecord {
             meta: Meta { key, uid: uid.clone(), revision: 0, deleting: false },
             addresses: Vec::new(),
+            own_interface: false,
             host_network: false,
             finished: false,
             containers_ready: false,

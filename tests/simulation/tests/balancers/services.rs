@@ -9,7 +9,11 @@ use registrar_core::{
 };
 use simulation::aws;
 
-use crate::{bench::CUTS, life::STORY, stage::Stage};
+use crate::{
+    bench::CUTS,
+    life::STORY,
+    stage::{OF_PODS, Refuse, Stage},
+};
 
 pub(crate) fn service(manifest: &str) -> Service {
     serde_saphyr::from_str(manifest).expect("a Service")
@@ -34,9 +38,16 @@ fn an_applied_service_gets_its_hostname_and_is_active() {
     assert_eq!(said, [("Active", false)]);
 }
 
+/// The security group of the nodes.
+const OF_NODES: &str = "sg-0d00000000000ddd1";
+
 /// What the security group of the nodes lets in.
 fn node_rules(stage: &mut Stage) -> Vec<(String, Option<i32>, Option<i32>)> {
-    let ids = vec!["sg-0d00000000000ddd1".to_owned()];
+    rules(stage, OF_NODES)
+}
+
+fn rules(stage: &mut Stage, group: &str) -> Vec<(String, Option<i32>, Option<i32>)> {
+    let ids = vec![group.to_owned()];
     let call = Call::DescribeSecurityGroups { ids, filters: Vec::new() };
     let Ok(Reply::SecurityGroups(found)) = aws::call(&mut stage.model, &call, stage.now).outcome else {
         panic!("no answer")
@@ -66,6 +77,57 @@ fn nodes_let_load_balancers_in_as_long_as_there_are_bindings_whatever_the_pods()
     stage.delete(&second);
     stage.run(minutes(2));
     assert_eq!(node_rules(&mut stage), []);
+}
+
+#[test]
+fn pods_with_interfaces_of_their_own_let_load_balancers_in_as_long_as_there_are_bindings() {
+    for on_fargate in [false, true] {
+        pods_let_load_balancers_in(on_fargate);
+    }
+}
+
+fn pods_let_load_balancers_in(on_fargate: bool) {
+    let mut stage = Stage::new();
+    let key = stage.apply(service(STORY));
+    stage.run(minutes(1));
+    assert_eq!(rules(&mut stage, OF_PODS), [], "no pod has such an interface");
+    stage.pod_with_interface("own", "echoserver", on_fargate);
+    stage.run(Duration::from_secs(5));
+    let story = [("tcp".to_owned(), Some(8080), Some(8080))];
+    assert_eq!(rules(&mut stage, OF_PODS), story, "{:?}", stage.sent);
+    assert_eq!(node_rules(&mut stage), story);
+    stage.sent.clear();
+    stage.run(minutes(5));
+    let questions = stage.sent.iter().filter(|(name, _)| name == "DescribeNetworkInterfaces");
+    assert_eq!(questions.count(), 0, "a pod is asked for once");
+    stage.remove_pods();
+    stage.run(minutes(30));
+    assert_eq!(rules(&mut stage, OF_PODS), story, "pods go and the rule stays");
+    stage.start();
+    stage.run(minutes(30));
+    assert_eq!(rules(&mut stage, OF_PODS), story, "also after a restart that finds no pod");
+    stage.delete(&key);
+    stage.run(minutes(2));
+    assert_eq!((rules(&mut stage, OF_PODS), node_rules(&mut stage)), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_security_group_that_may_not_be_changed_is_named_and_the_others_are_changed_nevertheless() {
+    let mut stage = Stage::new();
+    let refuse = Refuse { operation: "AuthorizeSecurityGroupIngress", about: OF_NODES, code: "UnauthorizedOperation" };
+    stage.refuse = Some(refuse);
+    let key = stage.apply(service(STORY));
+    stage.pod_with_interface("own", "echoserver", false);
+    stage.run(minutes(1));
+    let story = [("tcp".to_owned(), Some(8080), Some(8080))];
+    assert_eq!(rules(&mut stage, OF_PODS), story);
+    assert_eq!(node_rules(&mut stage), []);
+    let said = stage.conditions(&key).join("\n");
+    assert!(said.contains(OF_NODES) && said.contains("UnauthorizedOperation"), "{said}");
+    stage.refuse = None;
+    stage.run(minutes(2));
+    assert_eq!(node_rules(&mut stage), story);
+    assert!(stage.is_active(&key) && !stage.conditions(&key).join("\n").contains(OF_NODES));
 }
 
 #[test]

@@ -19,8 +19,10 @@ use nlb::{
 };
 use registrar_core::{
     Effect, Event, Settings, State,
-    aws::{Arn, Call, LoadBalancerQuery, Reply},
-    cluster::{BindingRecord, GateStatus, Key, Kind, NodeRecord, PodRecord, Record, ServiceRecord, Uid},
+    aws::{Arn, Call, Fault, LoadBalancerQuery, Refusal, Reply},
+    cluster::{
+        BindingRecord, GateStatus, Key, Kind, Meta, NodeRecord, PodRecord, Record, ServiceRecord, SliceRecord, Uid,
+    },
     effect::{Action, Notice, Request},
     event::{Answer, Denial, Outcome, Watched},
     settings::Vpc,
@@ -33,6 +35,28 @@ use crate::bench::{Cut, VPC};
 
 const KINDS: [Kind; 6] = [Kind::Service, Kind::Binding, Kind::Slice, Kind::Pod, Kind::Node, Kind::Namespace];
 
+/// The security group of pods that have an interface of their own, and such an interface.
+pub(crate) const OF_PODS: &str = "sg-0e00000000000eee1";
+const POD_GROUP: &str = "securityGroups:\n  - { id: sg-0e00000000000eee1, name: lab-pods }\n";
+const POD_INTERFACE: &str = "interfaces:\n  - { id: eni-0e00000000000eee1, subnet: subnet-0a00000000000aaa2, \
+                             address: 192.168.11.200, securityGroups: [sg-0e00000000000eee1] }\n";
+
+/// A call that AWS does not take.
+pub(crate) struct Refuse {
+    pub(crate) operation: &'static str,
+    /// An id that it has to name.
+    pub(crate) about: &'static str,
+    pub(crate) code: &'static str,
+}
+
+impl Refuse {
+    fn answer(&self, call: &Call) -> Option<Fault> {
+        let meant = call.operation() == self.operation && format!("{call:?}").contains(self.about);
+        let message = "You are not authorized to perform this operation.".to_owned();
+        meant.then(|| Fault::Refused(Refusal { code: self.code.to_owned(), message }))
+    }
+}
+
 pub(crate) struct Stage {
     state: State,
     pub(crate) settings: Settings,
@@ -42,6 +66,7 @@ pub(crate) struct Stage {
     pub(crate) bindings: BTreeMap<Key, TargetGroupBinding>,
     nodes: Vec<Node>,
     pods: Vec<PodRecord>,
+    slices: Vec<SliceRecord>,
     /// Conditions of gates that were written: pod, status and reason.
     pub(crate) gates: Vec<(String, GateStatus, String)>,
     events: VecDeque<Event>,
@@ -54,6 +79,7 @@ pub(crate) struct Stage {
     pub(crate) cut: Option<(usize, Cut)>,
     pub(crate) killed: u32,
     pub(crate) throttled: u32,
+    pub(crate) refuse: Option<Refuse>,
 }
 
 impl Stage {
@@ -67,7 +93,8 @@ impl Stage {
         for (small, large) in [("1.0/24", "128.0/20"), ("2.0/24", "144.0/20"), ("3.0/24", "160.0/20")] {
             world = world.replace(&format!("cidr: 192.168.{small}"), &format!("cidr: 192.168.{large}"));
         }
-        let world = World::parse(&world).expect("the shipped world, with more room");
+        let world = format!("{}{POD_INTERFACE}", world.replace("securityGroups:\n", POD_GROUP));
+        let world = World::parse(&world).expect("the shipped world, with more room and an interface of a pod");
         let model = ModelSettings {
             cluster_name: world.cluster.clone(),
             region: Some(world.region.clone()),
@@ -95,6 +122,7 @@ impl Stage {
             bindings: BTreeMap::new(),
             nodes: nodes.collect(),
             pods: Vec::new(),
+            slices: Vec::new(),
             gates: Vec::new(),
             events: VecDeque::new(),
             revision: 10,
@@ -104,6 +132,7 @@ impl Stage {
             cut: None,
             killed: 0,
             throttled: 0,
+            refuse: None,
         };
         stage.start();
         stage
@@ -121,7 +150,8 @@ impl Stage {
                 Kind::Binding => self.bindings.values().filter_map(binding_record).collect(),
                 Kind::Node => self.nodes.iter().filter_map(|node| NodeRecord::of(node).map(Record::Node)).collect(),
                 Kind::Pod => self.pods.iter().cloned().map(Record::Pod).collect(),
-                _ => Vec::new(),
+                Kind::Slice => self.slices.iter().cloned().map(Record::Slice).collect(),
+                Kind::Namespace => Vec::new(),
             };
             self.events.extend(records.into_iter().map(|record| Event::Watched(Watched::Applied(record))));
             self.events.push_back(Event::Watched(Watched::Listed(kind)));
@@ -197,9 +227,10 @@ impl Stage {
         self.sent.push((name, !is_read));
         let outcome = match effect.action {
             Action::Aws { call, .. } => {
-                let outcome = aws::call(&mut self.model, &call, self.now).outcome;
+                let refused = self.refuse.as_ref().and_then(|refuse| refuse.answer(&call)).map(Err);
+                let outcome = refused.unwrap_or_else(|| aws::call(&mut self.model, &call, self.now).outcome);
                 self.settle_aws();
-                self.throttled += u32::from(matches!(outcome, Err(registrar_core::aws::Fault::Throttled { .. })));
+                self.throttled += u32::from(matches!(outcome, Err(Fault::Throttled { .. })));
                 if let Err(fault) = &outcome {
                     self.sent.push((format!("{}: {fault}", call.operation()), false));
                 }
@@ -253,6 +284,63 @@ impl Stage {
         let record = PodRecord::of(&pod, "AWS_LBC_QUIC_SERVER_ID").expect("a record");
         self.pods.push(record.clone());
         self.events.push_back(Event::Watched(Watched::Applied(Record::Pod(record))));
+    }
+
+    /// A pod behind a Service, at the address of the interface that is the pod's own: on Fargate, or because it is annotated
+    /// with it.
+    pub(crate) fn pod_with_interface(&mut self, name: &str, service: &str, on_fargate: bool) {
+        self.revision += 1;
+        let (revision, address) = (self.revision.to_string(), "192.168.11.200");
+        let interfaces = format!(r#"[{{"eniId":"eni-0e00000000000eee1","privateIp":"{address}"}}]"#);
+        let annotations = if on_fargate { json!({}) } else { json!({"vpc.amazonaws.com/pod-eni": interfaces}) };
+        if on_fargate {
+            let node = json!({"metadata": {
+                "name": "fargate", "uid": "fargate", "resourceVersion": revision,
+                "labels": {"eks.amazonaws.com/compute-type": "fargate"},
+            }});
+            self.nodes.push(serde_json::from_value(node).expect("a node"));
+            let record = self.nodes.last().and_then(NodeRecord::of).map(Record::Node);
+            self.events.extend(record.map(|record| Event::Watched(Watched::Applied(record))));
+        }
+        let pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": name, "namespace": "default", "uid": name, "resourceVersion": revision,
+                "annotations": annotations,
+            },
+            "spec": {"containers": [], "nodeName": if on_fargate { "fargate" } else { "i-0a0000000000000a1" }},
+            "status": {"podIPs": [{"ip": address}], "conditions": [{"type": "ContainersReady", "status": "True"}]},
+        }))
+        .expect("a pod");
+        let slice = serde_json::from_value(json!({
+            "metadata": {
+                "name": format!("{service}-1"), "namespace": "default", "uid": service, "resourceVersion": revision,
+                "labels": {
+                    "kubernetes.io/service-name": service,
+                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                },
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{
+                "addresses": [address], "targetRef": {"kind": "Pod", "name": name, "namespace": "default", "uid": name},
+                "conditions": {"ready": true, "serving": true, "terminating": false},
+            }],
+        }))
+        .expect("a slice");
+        self.pods.extend(PodRecord::of(&pod, "AWS_LBC_QUIC_SERVER_ID"));
+        self.slices.extend(SliceRecord::of(&slice));
+        let pods = self.pods.last().cloned().map(Record::Pod);
+        let slices = self.slices.last().cloned().map(Record::Slice);
+        self.events.extend(pods.into_iter().chain(slices).map(|record| Event::Watched(Watched::Applied(record))));
+    }
+
+    /// All pods and slices are gone.
+    pub(crate) fn remove_pods(&mut self) {
+        let gone = |kind, meta: &Meta| Event::Watched(Watched::Deleted(kind, meta.key.clone(), meta.uid.clone()));
+        self.events.extend(self.slices.iter().map(|slice| gone(Kind::Slice, &slice.meta)));
+        self.events.extend(self.pods.iter().map(|pod| gone(Kind::Pod, &pod.meta)));
+        self.slices.clear();
+        self.pods.clear();
     }
 
     pub(crate) fn change(&mut self, key: &Key, change: impl FnOnce(&mut Service)) {

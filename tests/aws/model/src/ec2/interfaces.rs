@@ -1,4 +1,4 @@
-//! Network interfaces: those of instances and, with the description `ELB net/<name>/<id>`, those of load balancers.
+//! Network interfaces: those of instances and of pods and, with the description `ELB net/<name>/<id>`, those of load balancers.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -69,6 +69,15 @@ impl Model {
             of_balancer: false,
             instance: Some(i.id.clone()),
         });
+        let of_pods = self.world.interfaces.iter().map(|i| Interface {
+            id: i.id.clone(),
+            subnet: i.subnet.clone(),
+            address: i.address,
+            groups: i.security_groups.clone(),
+            description: "aws-k8s-branch-eni".to_owned(),
+            of_balancer: false,
+            instance: None,
+        });
         let of_balancer = |mapping: &Mapping, label: &str, groups: &[String]| Interface {
             id: mapping.interface.clone(),
             subnet: mapping.subnet.clone(),
@@ -82,7 +91,7 @@ impl Model {
             b.mappings.iter().map(move |m| of_balancer(m, &b.interface_label(), &b.security_groups))
         });
         let retiring = self.retiring.iter().map(|r| of_balancer(&r.mapping, &r.label, &r.groups));
-        of_instances.chain(live).chain(retiring).collect()
+        of_instances.chain(of_pods).chain(live).chain(retiring).collect()
     }
 
     fn interface_item(&self, interface: &Interface) -> Item<'_> {

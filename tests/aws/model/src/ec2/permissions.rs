@@ -42,6 +42,11 @@ impl Rule {
         matches!(&self.source, Source::Group(group) if group == id)
     }
 
+    /// The group that it lets in.
+    pub(super) fn group(&self) -> Option<String> {
+        if let Source::Group(group) = &self.source { Some(group.clone()) } else { None }
+    }
+
     pub(super) fn covers_tcp(&self, port: u16) -> bool {
         self.protocol == "-1"
             || self.protocol == "tcp" && self.ports.is_none_or(|(from, to)| (from..=to).contains(&i32::from(port)))

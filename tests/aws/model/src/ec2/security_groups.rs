@@ -53,6 +53,7 @@ pub(super) const DESCRIBE: Operation = Operation {
                     one("description", &group.description),
                     one("vpc-id", &model.world.vpc.id),
                     one("owner-id", &model.world.account),
+                    ("ip-permission.group-id", group.rules.iter().filter_map(Rule::group).collect()),
                 ],
                 tags,
                 value: record! {

@@ -256,6 +256,7 @@ pub(crate) fn pod(name: &str, uid: &str, address: &str) -> PodRecord {
     PodRecord {
         meta: fresh(key("shop", name), uid),
         addresses: vec![address],
+        own_interface: false,
         host_network: false,
         finished: false,
         containers_ready: true,
