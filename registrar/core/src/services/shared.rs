@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Rules are compared with EC2 this often.
-const AUDIT: Duration = Duration::from_mins(10);
+const AUDIT: Duration = Duration::from_secs(290);
 /// How long after the first of them pods with interfaces of their own are asked for, so that those that come together are
 /// asked for together.
 const GATHER: Duration = Duration::from_secs(1);

@@ -1,10 +1,10 @@
 //! Services from the watch to the load balancer and back, through the whole core.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
 use registrar_core::{
-    aws::{Call, Reply},
+    aws::{Call, HealthCheck, ListenerQuery, LoadBalancerQuery, Reply, TargetGroupQuery},
     cluster::Key,
 };
 use simulation::aws;
@@ -97,9 +97,9 @@ fn pods_let_load_balancers_in(on_fargate: bool) {
     assert_eq!(rules(&mut stage, OF_PODS), story, "{:?}", stage.sent);
     assert_eq!(node_rules(&mut stage), story);
     stage.sent.clear();
-    stage.run(minutes(5));
+    stage.run(minutes(3));
     let questions = stage.sent.iter().filter(|(name, _)| name == "DescribeNetworkInterfaces");
-    assert_eq!(questions.count(), 0, "a pod is asked for once");
+    assert_eq!(questions.count(), 0, "a pod is asked for once between two audits");
     stage.remove_pods();
     stage.run(minutes(30));
     assert_eq!(rules(&mut stage, OF_PODS), story, "pods go and the rule stays");
@@ -253,4 +253,69 @@ fn a_process_killed_at_any_effect_of_a_change_is_followed_by_one_that_finishes()
 #[test]
 fn a_process_killed_at_any_effect_of_a_removal_is_followed_by_one_that_finishes() {
     everywhere(2);
+}
+
+/// Calls AWS beside the registrar.
+#[expect(clippy::needless_pass_by_value, reason = "it is written where it is used")]
+fn ask(stage: &mut Stage, call: Call) -> Reply {
+    aws::call(&mut stage.model, &call, stage.now).outcome.unwrap_or_else(|fault| panic!("{call:?}: {fault}"))
+}
+
+#[test]
+fn what_somebody_changes_in_aws_by_hand_is_put_right_within_five_minutes() {
+    let mut stage = Stage::new();
+    let key = stage.apply(service(STORY));
+    stage.run(minutes(1));
+    assert!(stage.is_active(&key));
+    let Reply::LoadBalancers { load_balancers: balancers, .. } =
+        ask(&mut stage, Call::DescribeLoadBalancers(LoadBalancerQuery::All { marker: None }))
+    else {
+        panic!("no load balancers")
+    };
+    let balancer = balancers[0].arn.clone();
+    let of_balancer = ListenerQuery::LoadBalancer(balancer.clone());
+    let Reply::Listeners(listeners) = ask(&mut stage, Call::DescribeListeners(of_balancer)) else {
+        panic!("no listeners")
+    };
+    let of_balancer = TargetGroupQuery::LoadBalancer(balancer.clone());
+    let Reply::TargetGroups { target_groups, .. } = ask(&mut stage, Call::DescribeTargetGroups(of_balancer)) else {
+        panic!("no target groups")
+    };
+    let ids = vec![OF_NODES.to_owned()];
+    let Reply::SecurityGroups(nodes) = ask(&mut stage, Call::DescribeSecurityGroups { ids, filters: Vec::new() })
+    else {
+        panic!("no security group")
+    };
+    let other_port = HealthCheck { port: Some("traffic-port".to_owned()), ..target_groups[0].health_check.clone() };
+    let by_hand = [
+        (
+            Call::ModifyLoadBalancerAttributes {
+                load_balancer: balancer,
+                attributes: BTreeMap::from([("load_balancing.cross_zone.enabled".to_owned(), "false".to_owned())]),
+            },
+            "ModifyLoadBalancerAttributes",
+        ),
+        (
+            Call::ModifyTargetGroup { group: target_groups[0].arn.clone(), health_check: other_port },
+            "ModifyTargetGroup",
+        ),
+        (Call::DeleteListener { listener: listeners[0].arn.clone() }, "CreateListener"),
+        (
+            Call::RevokeSecurityGroupIngress {
+                group_id: OF_NODES.to_owned(),
+                permissions: nodes[0].permissions.clone(),
+            },
+            "AuthorizeSecurityGroupIngress",
+        ),
+    ];
+    for (call, repair) in by_hand {
+        stage.sent.clear();
+        ask(&mut stage, call.clone());
+        stage.run(minutes(5));
+        assert!(stage.writes().contains(&repair), "{repair} after {call:?}: {:?}", stage.sent);
+        stage.run(minutes(1));
+        stage.sent.clear();
+        stage.run(minutes(30));
+        assert_eq!(stage.writes(), Vec::<&str>::new(), "after {repair}");
+    }
 }
