@@ -89,7 +89,7 @@ impl State {
                 let throttled = matches!(outcome, Outcome::Aws(Err(Fault::Throttled { .. })));
                 match self.outbox.ended(id, throttled, now) {
                     Some(Asker::Targets) => self.targets.ended(id, outcome, &self.cluster, &mut self.outbox, now),
-                    Some(Asker::Services) => self.services.ended(id, outcome, &self.cluster, &mut self.outbox, now),
+                    Some(Asker::Services) => self.services.ended(id, outcome, &self.cluster, now),
                     None => {}
                 }
             }
@@ -169,7 +169,7 @@ impl State {
         if !matches!(self.standing, Standing::Acting(_)) {
             return effects;
         }
-        self.services.tick(&self.cluster, &self.targets, &mut self.outbox, now);
+        self.services.tick(&self.cluster, &mut self.outbox, now);
         self.targets.tick(&self.cluster, &self.services, &mut self.outbox, now);
         while let Some(slip) = self.outbox.next(now) {
             match slip {

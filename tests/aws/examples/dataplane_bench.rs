@@ -232,7 +232,7 @@ fn load_balancer(engine: &Engine) -> SocketAddrV4 {
         ],
     );
     call("RegisterTargets", &[("TargetGroupArn", &group), ("Targets.member.1.Id", &target_address().ip().to_string())]);
-    match engine.with(|model, now| model.resolve(&name, now)) {
+    match engine.with(|model, _| model.resolve(&name)) {
         Resolution::Addresses { addresses, .. } => SocketAddrV4::new(addresses[0], 80),
         Resolution::NoSuchName | Resolution::NotOurs => unreachable!("the name was just given"),
     }

@@ -138,7 +138,7 @@ impl Control {
     }
 
     fn resolve(&self, name: &str) -> Value {
-        match self.engine.with(|model, now| model.resolve(name, now)) {
+        match self.engine.with(|model, _| model.resolve(name)) {
             Resolution::Addresses { addresses, ttl } => json!({ "addresses": addresses, "ttl": ttl.as_secs() }),
             Resolution::NoSuchName | Resolution::NotOurs => json!({ "addresses": [] }),
         }

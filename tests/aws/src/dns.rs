@@ -89,7 +89,7 @@ impl<F: Fn(&str) -> Option<Answer> + Send + Sync + 'static> Zone for F {
 /// The names of load balancers, as the model of `engine` knows them. How long they may be cached is real time, and one
 /// second at least.
 pub fn load_balancers(engine: Arc<Engine>) -> Box<dyn Zone> {
-    Box::new(move |name: &str| match engine.with(|model, now| model.resolve(name, now)) {
+    Box::new(move |name: &str| match engine.with(|model, _| model.resolve(name)) {
         Resolution::Addresses { addresses, ttl } => {
             let ttl = u32::try_from(engine.real(ttl).as_secs()).unwrap_or(u32::MAX).max(1);
             Some(Answer::Addresses { addresses, ttl })

@@ -3,8 +3,11 @@
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use registrar_core::{
-    cluster::{GateStatus, Kind},
+    Event,
+    aws::Fault,
+    cluster::{GateStatus, Kind, Record},
     effect::{Action, Request},
+    event::Outcome,
 };
 
 use crate::{
@@ -22,10 +25,14 @@ const DRIFT: Duration = Duration::from_secs(310);
 /// How long a Service may be absent before its targets leave, and from when on: since it went, or since whoever leads has
 /// led, for only what a process has seen itself counts.
 const ABSENCE: Duration = Duration::from_mins(1);
-/// How long the ledger of a shared group may name a target that has left: for so long AWS may not show what is there.
+/// How long the ledger of a shared group may name a target that has left, and a binding may stay whose last call had no
+/// reply: for so long AWS may not show what is there.
 const UNSEEN: Duration = Duration::from_mins(1);
 /// How long a change of tags may go unnoticed.
 const TAG_AGE: Duration = Duration::from_mins(1);
+/// How long a bucket that was throttled may have no token to spare for what nobody waits for: half of one that fills at an
+/// eighth of its rate.
+const THROTTLED: Duration = Duration::from_secs(16);
 /// How long a world may go on being disturbed by itself once all faults are over.
 const LONGEST: Duration = Duration::from_mins(20);
 
@@ -41,6 +48,8 @@ pub(crate) struct Settling {
     meddled: Option<Duration>,
     /// When a Service last went, or the lease changed hands.
     absent_since: Duration,
+    /// When a call last ended without a reply.
+    unheard_at: Duration,
     settled_at: Option<Duration>,
     over: bool,
     /// Whether everything was listed anew since it had settled.
@@ -76,6 +85,12 @@ impl Settling {
             Fact::Stored(Kind::Slice | Kind::Service | Kind::Namespace, _) | Fact::LeasedTo(_) | Fact::Held { .. } => {
                 self.disturbed(now);
             }
+            // A binding that has just been made, where another had to go first.
+            Fact::Stored(Kind::Binding, change) if matches!(&change.record, Some(Record::Binding(binding)) if !binding.has_finalizer) =>
+            {
+                self.settled_at = None;
+                self.disturbed(now);
+            }
             Fact::Stored(Kind::Pod, change) => {
                 let by_kubelet = change.record.is_none();
                 if by_kubelet || self.settled_at.is_none() {
@@ -86,6 +101,10 @@ impl Settling {
             Fact::Died(_) => {
                 self.settled_at = None;
                 self.disturbed(now + LEASE);
+            }
+            Fact::Called { outcome: Err(Fault::Throttled { .. }), .. } => self.disturbed(now + THROTTLED),
+            Fact::Told { event: Event::Ended { outcome: Outcome::Aws(Err(Fault::Unknown(_))), .. }, .. } => {
+                self.unheard_at = now;
             }
             // Tags are read once a minute.
             Fact::Tagged { .. } => self.disturbed(now + TAG_AGE),
@@ -133,7 +152,9 @@ impl World {
         }
         let (grace, drift) = (self.by_slowest_clock(GRACE), self.by_slowest_clock(DRIFT));
         let absence = if self.lacks_a_service() { self.by_slowest_clock(ABSENCE) } else { Duration::ZERO };
+        let leaving = if self.lets_a_binding_go() { self.by_slowest_clock(UNSEEN) } else { Duration::ZERO };
         let grace = (self.settling.disturbed + grace)
+            .max(self.settling.unheard_at + leaving + grace)
             .max(self.settling.meddled.map_or(Duration::ZERO, |at| at + drift))
             .max(self.settling.absent_since + absence + grace);
         let wrong = self.wrong();
@@ -176,6 +197,12 @@ impl World {
     fn lacks_a_service(&self) -> bool {
         let mut services = self.scene.bindings.iter().map(|plan| crate::cluster::key(&plan.namespace, &plan.service));
         services.any(|service| self.etcd.service(&service).is_none())
+    }
+
+    /// Whether a binding is being deleted.
+    fn lets_a_binding_go(&self) -> bool {
+        let mut bindings = self.scene.bindings.iter().filter_map(|plan| self.etcd.binding(&plan.key()));
+        bindings.any(|binding| binding.meta.deleting)
     }
 
     /// What is otherwise than it should be.

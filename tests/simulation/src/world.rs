@@ -236,9 +236,8 @@ impl World {
         while let Some(((at, serial), happening)) = self.queue.pop_first() {
             self.now = at;
             self.happened += 1;
-            if let Some((number, until)) = self.held_back(&happening) {
-                // A process that is stopped gets nothing; it finds it all when it goes on, in order.
-                let _ = number;
+            // A process that is stopped gets nothing; it finds it all when it goes on, in order.
+            if let Some(until) = self.held_back(&happening) {
                 self.queue.insert((until, serial), happening);
                 continue;
             }
@@ -249,7 +248,7 @@ impl World {
         }
     }
 
-    fn held_back(&self, happening: &Happening) -> Option<(Number, Duration)> {
+    fn held_back(&self, happening: &Happening) -> Option<Duration> {
         let number = match happening {
             Happening::Lease(number, _)
             | Happening::LeadershipEnds(number, _)
@@ -261,8 +260,7 @@ impl World {
             | Happening::Ended(number, ..) => *number,
             _ => return None,
         };
-        let until = self.replicas[number].paused_until.filter(|until| *until > self.now)?;
-        Some((number, until))
+        self.replicas[number].paused_until.filter(|until| *until > self.now)
     }
 
     fn happen(&mut self, happening: Happening) {

@@ -87,34 +87,46 @@ async fn held(address: std::net::SocketAddr, roots: rustls::RootCertStore, sort:
     stream.read_to_end(&mut nothing).await.map(drop)
 }
 
+/// How often good reviews are asked alone and beside bad clients, by turns: 1 in 100 of them depends on what else the
+/// machine does, so each figure is the middle one of as many.
+const ROUNDS: usize = 5;
+
 pub(crate) async fn measure(webhook: &Webhook, time: Duration) {
-    let report = |what: &str, latencies: &[Duration]| {
-        println!(
-            "{what:30} p50 {:7.3} ms, p99 {:7.3} ms, memory {:6.1} MiB, peak {:6.1} MiB",
-            quantile(latencies, 0.5),
-            quantile(latencies, 0.99),
-            memory(webhook, "VmRSS:"),
-            memory(webhook, "VmHWM:"),
-        );
-    };
     println!();
-    let alone = paced(webhook, time).await;
-    report("400 good reviews/s alone", &alone);
     let authority = std::env::temp_dir().join(format!("sluice-authority-{}", std::process::id()));
     std::fs::write(&authority, &webhook.authority.root).unwrap();
-    let mut bad = tokio::process::Command::new("nice");
-    bad.arg("-n19").arg(std::env::current_exe().unwrap()).arg(webhook.reviews.to_string()).arg(&authority);
-    let _bad = bad.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let before = cpu(webhook);
-    let good = timeout(time * 4, paced(webhook, time)).await.unwrap_or_default();
-    if good.is_empty() {
-        println!("good reviews do not come through");
-    } else {
-        report("with 5000 bad ones, 64 MiB", &good);
-        record("webhook.hostile-slowdown", quantile(&good, 0.99) / quantile(&alone, 0.99)).unwrap();
-        record("webhook.hostile-memory", memory(webhook, "VmHWM:")).unwrap();
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        alone.push(round(webhook, "400 good reviews/s alone", time).await);
+        let mut bad = tokio::process::Command::new("nice");
+        bad.arg("-n19").arg(std::env::current_exe().unwrap()).arg(webhook.reviews.to_string()).arg(&authority);
+        let mut bad = bad.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let before = cpu(webhook);
+        beside.push(round(webhook, "with 5000 bad ones, 64 MiB", time).await);
+        println!("CPU time meanwhile             {:8.2} s in {:.0} s", cpu(webhook) - before, time.as_secs_f64());
+        bad.kill().await.unwrap();
+        // What the bad ones held is let go.
+        tokio::time::sleep(Duration::from_secs(2)).await;
     }
-    println!("CPU time meanwhile             {:8.2} s in {:.0} s", cpu(webhook) - before, time.as_secs_f64());
     let _ = std::fs::remove_file(authority);
+    let [alone, beside] = [alone, beside].map(|mut of_rounds| {
+        of_rounds.sort_by(f64::total_cmp);
+        of_rounds[ROUNDS / 2]
+    });
+    record("webhook.hostile-slowdown", beside / alone).unwrap();
+    record("webhook.hostile-memory", memory(webhook, "VmHWM:")).unwrap();
+}
+
+/// What 1 in 100 good reviews takes at least, in milliseconds.
+async fn round(webhook: &Webhook, what: &str, time: Duration) -> f64 {
+    let latencies = timeout(time * 4, paced(webhook, time)).await.expect("good reviews come through");
+    println!(
+        "{what:30} p50 {:7.3} ms, p99 {:7.3} ms, memory {:6.1} MiB, peak {:6.1} MiB",
+        quantile(&latencies, 0.5),
+        quantile(&latencies, 0.99),
+        memory(webhook, "VmRSS:"),
+        memory(webhook, "VmHWM:"),
+    );
+    quantile(&latencies, 0.99)
 }

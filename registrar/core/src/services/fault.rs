@@ -55,7 +55,13 @@ pub(super) fn may_pass(problem: &Problem) -> bool {
 /// A fault of a call, with the object that it is about.
 pub(super) fn explain(call: &Call, fault: &Fault) -> Failure {
     let code = fault.code().unwrap_or_default();
+    let of_rules = matches!(call, Call::AuthorizeSecurityGroupIngress { .. } | Call::RevokeSecurityGroupIngress { .. });
     let (reason, remedy) = match code {
+        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" if of_rules => (
+            "AccessDenied",
+            "allow the action in the IAM policy of the registrar's role; the one that comes with it allows it for security \
+             groups with the tag kubernetes.io/cluster/<name of the cluster>",
+        ),
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
             ("AccessDenied", "allow the action in the IAM policy of the registrar's role")
         }

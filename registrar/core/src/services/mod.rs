@@ -49,7 +49,6 @@ use crate::{
     event::Outcome,
     outbox::Asker,
     settings::Settings,
-    targets::Targets,
 };
 
 /// Shared answers of EC2 are asked for again after this.
@@ -274,8 +273,7 @@ impl Services {
     }
 
     /// An effect has ended.
-    pub fn ended(&mut self, id: EffectId, outcome: Outcome, cluster: &Cluster, outbox: &mut Outbox, now: Duration) {
-        let _ = outbox;
+    pub fn ended(&mut self, id: EffectId, outcome: Outcome, cluster: &Cluster, now: Duration) {
         match self.flights.remove(&id) {
             Some(Owner::Service(key)) => {
                 let Some(mut machine) = self.machines.remove(&key) else { return };
@@ -310,9 +308,8 @@ impl Services {
         }
     }
 
-    /// Queues what is to be done. `targets` tells how the targets of bindings are.
-    pub fn tick(&mut self, cluster: &Cluster, targets: &Targets, outbox: &mut Outbox, now: Duration) {
-        let _ = targets;
+    /// Queues what is to be done.
+    pub fn tick(&mut self, cluster: &Cluster, outbox: &mut Outbox, now: Duration) {
         if !self.enabled {
             return;
         }

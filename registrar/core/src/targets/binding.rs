@@ -148,6 +148,8 @@ pub struct Backend {
     pub replaced_at: Option<Duration>,
     /// When something was last gone from a list without having been deleted.
     pub swept_at: Option<Duration>,
+    /// When this process came to lead. What its lists dropped before it did not take note of.
+    pub led_at: Option<Duration>,
 }
 
 /// How long a Service or port may be absent before it is said.
@@ -241,7 +243,7 @@ impl Binding {
         }
         self.report_backend(record, desk, &mut alarm);
         self.report_left_out(desk);
-        self.report_ungated(record, desk, &mut alarm);
+        self.report_ungated(record, desk);
         self.write_status(record, desk, &mut alarm);
         self.spots.retain(|spot, state| self.wanted.contains_key(spot) || !state.is_forgettable(desk.now));
         alarm

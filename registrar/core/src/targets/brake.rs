@@ -185,7 +185,10 @@ impl Binding {
         let present = self.present(now);
         let healthy = present.iter().filter(|spot| is_healthy(spot)).count();
         let leaving_healthy = doubted.iter().filter(|(spot, ..)| is_healthy(spot)).count();
-        let stay = present.len().saturating_sub(removals.len() + doubted.len());
+        let leaves = |spot: &Spot| removals.contains_key(spot) || doubted.iter().any(|(other, ..)| other == spot);
+        // What was registered and is not to be seen yet may not come to be: it makes up for nobody.
+        let is_seen = |spot: &Spot| self.spots.get(spot).is_some_and(|state| !state.may_appear(now));
+        let stay = present.iter().filter(|spot| !leaves(spot) && is_seen(spot)).count();
         let stay_healthy = healthy.saturating_sub(
             leaving_healthy + removals.keys().filter(|spot| present.contains(spot) && is_healthy(spot)).count(),
         );
@@ -207,6 +210,8 @@ impl Binding {
         });
         let swapping = coming > 0 && arrived < leaving_healthy && self.full.is_none();
         for (spot, because, vanished) in doubted {
+            let dropped = vanished && facts.target_type == TargetType::Ip && recently(self.backend.led_at);
+            let many = many || dropped && !planted!(desk.settings, NoBrake);
             let patience = match (facts.target_type, vanished, many) {
                 (TargetType::Instance, _, true) => NODES_AWAY,
                 (TargetType::Instance, _, false) | (TargetType::Ip, false, _) => Duration::ZERO,

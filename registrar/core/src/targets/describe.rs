@@ -111,12 +111,6 @@ impl Describing {
         }
     }
 
-    /// Turns are queued as things are noted; nothing is waited for by time.
-    #[expect(clippy::unused_self, reason = "it says so of this")]
-    pub fn deadline(&self) -> Option<Duration> {
-        None
-    }
-
     /// The turn to ask for groups has come.
     pub fn take_groups_turn(
         &mut self,

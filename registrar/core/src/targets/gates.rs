@@ -166,10 +166,14 @@ impl Binding {
         // Somebody has to be told once something goes wrong, but not before it is given a moment to go well.
         let first_said = |condition: GateCondition, alarm: &mut Alarm| {
             let since = state.holder.as_ref().map_or(desk.now, |holder| holder.since.at);
-            if current.is_some() || desk.now.saturating_sub(since) >= UNSAID {
+            let is_time = desk.now.saturating_sub(since) >= UNSAID;
+            // A look that is under way may say more in a moment.
+            if current.is_some() || is_time && self.looks.flight.is_none() {
                 return Aim::Set(condition);
             }
-            alarm.at(since + UNSAID);
+            if !is_time {
+                alarm.at(since + UNSAID);
+            }
             Aim::Leave
         };
         if is_open && current.is_some_and(|condition| condition.reason == "GateTimeout") {

@@ -83,11 +83,10 @@ impl Binding {
         let groups = u32::try_from(desk.cluster.bindings.len()).unwrap_or(u32::MAX);
         let gated = self.spots.values().any(|state| state.holder.as_ref().is_some_and(|holder| holder.owner.gated));
         // Whether such a target is registered at all is not known: it may be draining.
-        let unavailable = self
-            .wanted
-            .keys()
-            .filter_map(|spot| self.spots.get(spot))
-            .any(|state| state.verdict.as_ref().is_some_and(|verdict| verdict.state == HealthState::Unavailable));
+        let unavailable =
+            self.wanted.keys().filter_map(|spot| self.spots.get(spot)).filter_map(|state| state.verdict.as_ref()).any(
+                |verdict| !verdict.is_gone() && matches!(verdict.state, HealthState::Unavailable | HealthState::Unused),
+            );
         let quiet = if gated || unavailable { (QUIET_SHARE * groups).max(QUIET_LEAST).min(period) } else { period };
         let mut next = (last.at + quiet, Priority::Drift);
         let mut soon = |at: Duration| {
@@ -114,12 +113,17 @@ impl Binding {
         }
         // Nobody waits for targets without a gate, but how they fare is worth knowing while they are new.
         for state in self.wanted.iter().filter(|(_, w)| !w.owner.gated).filter_map(|(spot, _)| self.spots.get(spot)) {
-            let healthy = state.verdict.as_ref().is_some_and(|verdict| verdict.state == HealthState::Healthy);
-            if let (false, Wrote::Registered(stamp)) = (healthy, state.wrote) {
-                let age = now.saturating_sub(stamp.at);
-                if age < WATCHED {
-                    soon(last.at + pace(age).max(Duration::from_secs(2)));
-                }
+            let is = |health: HealthState| state.verdict.as_ref().is_some_and(|verdict| verdict.state == health);
+            let since = match (state.wrote, &state.holder) {
+                _ if is(HealthState::Healthy) => continue,
+                (Wrote::Registered(stamp) | Wrote::RegisterLost(stamp), _) => stamp.at,
+                // Somebody else may have registered it a moment ago, who led before.
+                (_, Some(holder)) if is(HealthState::Initial) => holder.since.at,
+                _ => continue,
+            };
+            let age = now.saturating_sub(since);
+            if age < WATCHED {
+                soon(last.at + pace(age).max(Duration::from_secs(2)));
             }
         }
         if record.meta.deleting {

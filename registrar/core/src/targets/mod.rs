@@ -194,6 +194,7 @@ impl Targets {
         self.orphans.began(cluster, now);
         for (key, binding) in &mut self.bindings {
             binding.wake = Some(now);
+            binding.backend.led_at = Some(now);
             binding.gates = self.orphans.give(key);
         }
         self.stirred.clear();
@@ -355,7 +356,7 @@ impl Targets {
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let agenda = self.agenda.first().map(|(at, _)| *at);
-        [agenda, self.describing.deadline(), self.orphans.deadline()].into_iter().flatten().min()
+        [agenda, self.orphans.deadline()].into_iter().flatten().min()
     }
 
     pub(crate) fn report(&self, cluster: &Cluster, now: Duration) -> Vec<BindingReport> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nlb::{readiness_gate::ReadinessGate, settings::TargetType};
 
-use super::{binding::Binding, desk::Desk, pods::LeftOut, retry::Alarm};
+use super::{binding::Binding, desk::Desk, pods::LeftOut};
 use crate::{
     cluster::{BindingRecord, Key, PodRecord, ServiceRecord, Uid},
     effect::About,
@@ -88,8 +88,7 @@ impl Binding {
     }
 
     /// Counts them, and says it once of each.
-    pub fn report_ungated(&mut self, record: &BindingRecord, desk: &mut Desk<'_>, alarm: &mut Alarm) {
-        let _ = alarm;
+    pub fn report_ungated(&mut self, record: &BindingRecord, desk: &mut Desk<'_>) {
         self.ungated.counts.clear();
         let of_pods = self.facts().is_some_and(|facts| facts.target_type == TargetType::Ip);
         let namespace = desk.cluster.namespaces.get(&Key::new("", &self.key.namespace));

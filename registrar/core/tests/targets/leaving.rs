@@ -1,13 +1,14 @@
 //! What makes a target leave.
 
 use registrar_core::{
-    Settings,
-    aws::HealthState,
+    Event, Settings,
+    aws::{Call, HealthState},
     cluster::{Key, Kind},
+    effect::{Action, Request},
     event::Watched,
 };
 
-use super::stage::{NAMESPACE, Stage, seconds};
+use super::stage::{GROUP, NAMESPACE, Place, Stage, seconds};
 
 fn with_pods(count: u32) -> Stage {
     let mut stage = Stage::ready(&Settings::default());
@@ -210,4 +211,40 @@ fn a_slice_that_calls_every_endpoint_terminating_removes_none_whose_pod_is_not()
     stage.put_slice(slice);
     stage.run(seconds(60));
     assert!(stage.deregistered().is_empty());
+}
+
+#[test]
+fn who_comes_to_lead_takes_no_target_out_on_the_word_of_what_was_listed_before() {
+    let mut stage = with_pods(4);
+    stage.step(Event::Following);
+    stage.slices_follow = false;
+    stage.tell(Watched::Restarted(Kind::Slice));
+    let mut slice = stage.slice();
+    slice.endpoints.remove(0);
+    stage.put_slice(slice);
+    stage.tell(Watched::Listed(Kind::Slice));
+    stage.run(seconds(5));
+    stage.lead();
+    stage.run(seconds(50));
+    assert!(stage.deregistered().is_empty(), "the cluster still has it");
+    assert_eq!(stage.condition("web", "Registered").1, "RemovalHeld");
+}
+
+#[test]
+fn a_target_that_is_registered_and_not_to_be_seen_makes_up_for_none_that_leaves() {
+    let mut stage = Stage::ready(&Settings::default());
+    let stray = ("10.0.0.9".to_owned(), 8080);
+    let place = Place { since: stage.now, draining: false, zone: None };
+    stage.run(seconds(90));
+    let group = stage.groups.get_mut(GROUP).unwrap();
+    group.targets.insert(stray, place);
+    group.state.insert("10.0.0.1".to_owned(), (HealthState::Draining, None));
+    group.state.insert("10.0.0.9".to_owned(), (HealthState::Unhealthy, None));
+    stage.add_pod("a", "10.0.0.1");
+    stage.run(seconds(50));
+    assert_eq!(stage.deregistered(), ["10.0.0.9"]);
+    let position = |is: &dyn Fn(&Action) -> bool| stage.sent.iter().position(|(_, effect)| is(&effect.action));
+    let looked = position(&|action| matches!(action, Action::Kubernetes(Request::ListEndpoints { .. })));
+    let removed = position(&|action| matches!(action, Action::Aws { call: Call::DeregisterTargets { .. }, .. }));
+    assert!(looked.is_some() && looked < removed, "{looked:?}, {removed:?}: nothing would have been left");
 }

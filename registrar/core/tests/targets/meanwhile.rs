@@ -356,3 +356,16 @@ fn a_target_that_looks_hide_after_a_removal_without_a_reply_leaves_nevertheless(
         assert!(stage.registered().is_empty(), "shared: {shared}");
     }
 }
+
+#[test]
+fn a_target_without_a_gate_is_looked_at_until_it_is_healthy_although_its_registration_had_no_reply() {
+    let mut stage = Stage::ready(&Settings::default());
+    stage.run(seconds(60));
+    stage.meddled_takes_place = true;
+    stage.meddle = Some(Box::new(|effect| (operation(&effect.action) == "RegisterTargets").then(lost)));
+    stage.add_pod_with("a", "10.0.0.1", |pod| pod.gates.clear());
+    stage.run(seconds(2));
+    stage.meddle = None;
+    stage.run(seconds(10));
+    assert_eq!(stage.condition("web", "Healthy"), ("True".into(), "AllHealthy".into(), "1/1".into()));
+}

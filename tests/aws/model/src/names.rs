@@ -1,6 +1,6 @@
 //! DNS names of load balancers.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::net::Ipv4Addr;
 
 use crate::{
     Model, Resolution,
@@ -14,8 +14,7 @@ impl Model {
     ///
     /// The whole name has the addresses of the zones whose targets are healthy, or of all zones if there is none; a
     /// zone's name always has the zone's address.
-    pub fn resolve(&self, name: &str, now: Duration) -> Resolution {
-        let _ = now; // Health moves with `tick` alone.
+    pub fn resolve(&self, name: &str) -> Resolution {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
         let domain = format!("elb.{}.amazonaws.com", self.world.region);
         let Some(labels) = name.strip_suffix(&domain) else { return Resolution::NotOurs };

@@ -252,7 +252,7 @@ impl Balancer<'_> {
 
     fn zone_address(&self, zone: Zone) -> Option<SocketAddrV4> {
         let name = format!("ap-northeast-2{zone}.{}", self.dns);
-        match self.lab.engine.with(|model, now| model.resolve(&name, now)) {
+        match self.lab.engine.with(|model, _| model.resolve(&name)) {
             Resolution::Addresses { addresses, .. } => Some(SocketAddrV4::new(addresses[0], FRONT)),
             Resolution::NoSuchName | Resolution::NotOurs => None,
         }

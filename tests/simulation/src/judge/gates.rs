@@ -1,6 +1,6 @@
 //! Rules about gates.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use nlb::readiness_gate::ReadinessGate;
 use registrar_core::{
@@ -9,7 +9,10 @@ use registrar_core::{
     effect::{Action, Request},
 };
 
-use super::books::{Books, Look, View};
+use super::{
+    books::Books,
+    view::{Look, View},
+};
 use crate::{
     fact::{Fact, Number, TargetKey},
     plane::{INTERVAL, TARGET_PORT, THRESHOLD},
@@ -57,8 +60,12 @@ impl Patch<'_> {
         self.view.pod(self.pod).filter(|pod| pod.meta.uid == *self.uid)
     }
 
-    /// The gate as this registrar was told it is.
+    /// The gate as this registrar was told it is, unless it has closed it itself since.
     fn is_open(&self) -> bool {
+        let closed = self.view.wanted_gates.get(&(self.uid.clone(), self.condition_type.to_owned()));
+        if closed.is_some_and(|(status, _)| *status == GateStatus::False) {
+            return false;
+        }
         let gate = self.pod().and_then(|pod| pod.gates.iter().find(|gate| *gate.binding == *self.binding));
         gate.and_then(|gate| gate.condition.as_ref()).is_some_and(|c| c.status == GateStatus::True)
     }
@@ -207,7 +214,7 @@ pub(super) fn fail_open(books: &Books, _: Duration, fact: &Fact<'_>) -> Option<S
     let mut looks = patch.view.answered(&key.group).rev();
     let last = looks.next()?;
     let before = looks.next();
-    let open: Vec<TargetKey> = patch
+    let open: BTreeSet<TargetKey> = patch
         .view
         .pods()
         .filter(|pod| pod.meta.key.namespace == patch.pod.namespace && !pod.meta.deleting)
@@ -215,11 +222,21 @@ pub(super) fn fail_open(books: &Books, _: Duration, fact: &Fact<'_>) -> Option<S
             let gate = pod.gates.iter().find(|gate| *gate.binding == *patch.binding);
             gate.and_then(|gate| gate.condition.as_ref()).is_some_and(|c| c.status == GateStatus::True)
         })
+        // One that it has closed after an earlier look, and was not told of yet, did not turn in this one.
+        .filter(|pod| {
+            let gate = (pod.meta.uid.clone(), patch.condition_type.to_owned());
+            let wanted = patch.view.wanted_gates.get(&gate);
+            pod.meta.uid == *patch.uid
+                || wanted.is_none_or(|(status, at)| {
+                    *status == GateStatus::True || last.answered_at.is_some_and(|answered| *at >= answered)
+                })
+        })
         .filter_map(|pod| pod.addresses.first())
         .map(|address| TargetKey { address: address.to_string(), ..key.clone() })
         .collect();
     let bad = open.iter().filter(|key| says_bad(last, key)).count();
-    let all = last.states.values().filter(|(state, _)| *state != HealthState::Draining).count();
+    let listed = last.states.iter().filter(|(_, (state, _))| *state != HealthState::Draining).map(|(key, _)| key);
+    let all = listed.chain(&open).collect::<BTreeSet<_>>().len();
     let most = all >= 2 && bad * 2 > all;
     let confirmed = before.is_some_and(|look| says_bad(look, &key));
     (most && !confirmed).then(|| format!("{}, with {bad} of {all} targets, on one look", patch.says()))

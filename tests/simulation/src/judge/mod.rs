@@ -7,6 +7,7 @@ mod books;
 mod gates;
 mod process;
 mod targets;
+mod view;
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use registrar_core::{aws::Bucket, cluster::Kind, effect::Action, settings::Rates};
 
-use super::books::{Books, View};
+use super::{books::Books, view::View};
 use crate::fact::Fact;
 
 /// Kinds that nothing may be written without.

@@ -8,7 +8,10 @@ use registrar_core::{
     effect::{Action, Request},
 };
 
-use super::books::{Books, View, proofs};
+use super::{
+    books::Books,
+    view::{Look, View, proofs},
+};
 use crate::{
     fact::{Allowed, Fact, TargetKey},
     plane::key_of,
@@ -67,16 +70,18 @@ pub(super) fn proven_endpoint(books: &Books, now: Duration, fact: &Fact<'_>) -> 
 }
 
 /// S4: where tags decide, register only in groups whose tags allow the binding's namespace; a withdrawn tag counts for a
-/// minute.
+/// minute, by the registrar's clock.
 pub(super) fn authorised(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<String> {
     let (view, group, keys) = registers(books, fact).filter(|_| books.enforced)?;
+    let Fact::Wants { replica, .. } = fact else { return None };
+    let age = TAG_AGE * 100 / books.rates[*replica].min(100);
     let allowed = |binding: &BindingRecord| {
         let history = books.tags.get(&group).map(Vec::as_slice).unwrap_or_default();
         history.iter().enumerate().any(|(n, (_, allowed))| {
             let until = history.get(n + 1).map_or(Duration::MAX, |(at, _)| *at);
             let namespace = &*binding.meta.key.namespace;
             let says = |list: &[String]| list.iter().any(|name| name == "*" || name == namespace);
-            until.saturating_add(TAG_AGE) >= now && matches!(allowed, Allowed::Namespaces(list) if says(list))
+            until.saturating_add(age) >= now && matches!(allowed, Allowed::Namespaces(list) if says(list))
         })
     };
     let any = view.bindings_of(&group).any(allowed);
@@ -221,7 +226,7 @@ fn agrees(view: &View, now: Duration, binding: &BindingRecord, keys: &BTreeSet<T
 
 /// S11: the finalizer leaves only after a look, later than the last removal, shows none of our targets but draining ones,
 /// or after AWS has said twice, 5 s apart, that the group does not exist.
-pub(super) fn finalizer(books: &Books, now: Duration, fact: &Fact<'_>) -> Option<String> {
+pub(super) fn finalizer(books: &Books, _: Duration, fact: &Fact<'_>) -> Option<String> {
     let Fact::Wants { replica, effect } = fact else { return None };
     let Action::Kubernetes(Request::SetBindingFinalizer { binding, present: false, .. }) = &effect.action else {
         return None;
@@ -230,7 +235,6 @@ pub(super) fn finalizer(books: &Books, now: Duration, fact: &Fact<'_>) -> Option
     let record = view.binding(&binding.namespace, &binding.name)?;
     let group = record.spec.target_group_arn.as_deref()?;
     let shared = record.spec.multi_cluster_target_group == Some(true);
-    let _ = now;
     let missing = view.not_found.get(group).map(Vec::as_slice).unwrap_or_default();
     let apart = APART * 100 / books.rates[*replica].max(100);
     if let (Some(first), Some(last)) = (missing.first(), missing.last())
@@ -246,10 +250,18 @@ pub(super) fn finalizer(books: &Books, now: Duration, fact: &Fact<'_>) -> Option
     if removed.is_some_and(|at| at > look.sent_at) {
         return Some(format!("finalizer off {} without a look since the last removal", binding.name));
     }
+    // In a shared group a target is ours until it was seen to have left, whatever looks say of it later.
+    let has_left = |key: &TargetKey| {
+        let shows = |look: &Look| look.states.get(key).is_none_or(|(state, _)| *state == HealthState::Draining);
+        let removed = books.deregistered_at.get(key).filter(|_| shared && !books.acknowledged.contains_key(key));
+        removed.is_some_and(|at| {
+            books.views.iter().flat_map(|view| view.answered(group)).any(|look| look.sent_at > *at && shows(look))
+        })
+    };
     let left: BTreeSet<TargetKey> = look
         .states
         .iter()
-        .filter(|(key, (state, _))| of_group(key) && *state != HealthState::Draining)
+        .filter(|(key, (state, _))| of_group(key) && *state != HealthState::Draining && !has_left(key))
         .map(|(key, _)| key.clone())
         .collect();
     (!left.is_empty())

@@ -128,6 +128,9 @@ impl Scene {
                 self.steps.push((end + Duration::from_secs(1), Step::Binding(binding, true)));
             }
         }
+        for (at, _) in &mut self.faults {
+            *at = (*at).min(end);
+        }
         self.calm_at = end + Duration::from_secs(2);
         if choices.chance(60) {
             self.quiet = Duration::from_mins(10);

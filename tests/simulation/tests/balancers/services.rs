@@ -124,6 +124,7 @@ fn a_security_group_that_may_not_be_changed_is_named_and_the_others_are_changed_
     assert_eq!(node_rules(&mut stage), []);
     let said = stage.conditions(&key).join("\n");
     assert!(said.contains(OF_NODES) && said.contains("UnauthorizedOperation"), "{said}");
+    assert!(said.contains("with the tag kubernetes.io/cluster/"), "{said}");
     stage.refuse = None;
     stage.run(minutes(2));
     assert_eq!(node_rules(&mut stage), story);

@@ -509,7 +509,7 @@ fn names_resolve_to_the_zones_with_healthy_targets() {
     use aws_model::Resolution;
     let mut lab = lab();
     let nlb = lab.nlb(3);
-    let count = |lab: &Lab, name: &str| match lab.model.resolve(name, lab.now) {
+    let count = |lab: &Lab, name: &str| match lab.model.resolve(name) {
         Resolution::Addresses { addresses, ttl } => {
             assert_eq!(ttl, seconds(60));
             addresses.len()
