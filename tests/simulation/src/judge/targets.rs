@@ -245,7 +245,10 @@ pub(super) fn finalizer(books: &Books, _: Duration, fact: &Fact<'_>) -> Option<S
     let Some(look) = view.last_look(group) else {
         return Some(format!("finalizer off {} without a look at its group", binding.name));
     };
-    let of_group = |key: &&TargetKey| key.group == group && (!shared || books.ours.contains(*key));
+    // A stranger's targets are not the binding's where others share the group, or where its tags do not allow it.
+    let allows = |tags: &BTreeSet<String>| tags.contains("*") || tags.contains(&*binding.namespace);
+    let barred = books.enforced && view.tags.get(group).is_none_or(|(_, tags)| !allows(tags));
+    let of_group = |key: &&TargetKey| key.group == group && (!(shared || barred) || books.ours.contains(*key));
     let removed = books.deregistered_at.iter().filter(|(key, _)| of_group(key)).map(|(_, at)| *at).max();
     if removed.is_some_and(|at| at > look.sent_at) {
         return Some(format!("finalizer off {} without a look since the last removal", binding.name));
