@@ -34,6 +34,8 @@ async fn install() -> Result<()> {
         patch("sluice-registrar-services", "service/web", &label),
         create("sluice-registrar-rest", &ledger("probe", "targets")),
     ] {
+        // What is tried before they are in force must not be done: once it is, trying it again changes nothing.
+        let probe = Attempt { path: format!("{}?dryRun=All", probe.path), ..probe };
         eventually(probe.what, || async { Ok(attempt(&us, &lab, &probe).await?.filter(|by| by.contains(probe.what))) })
             .await?;
     }
