@@ -1,6 +1,7 @@
 //! What good reviews notice of 5,000 bad connections and of 64 MiB of bodies in flight.
 //!
-//! Bad clients are a process of their own that yields to all others, as near as one machine comes to their being elsewhere.
+//! Bad clients are a process of their own that runs when nobody else wants to, as near as one machine comes to their being
+//! elsewhere.
 
 use std::{process::Stdio, time::Duration};
 
@@ -98,8 +99,11 @@ pub(crate) async fn measure(webhook: &Webhook, time: Duration) {
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         alone.push(round(webhook, "400 good reviews/s alone", time).await);
-        let mut bad = tokio::process::Command::new("nice");
-        bad.arg("-n19").arg(std::env::current_exe().unwrap()).arg(webhook.reviews.to_string()).arg(&authority);
+        let mut bad = tokio::process::Command::new("chrt");
+        bad.args(["--idle", "0"])
+            .arg(std::env::current_exe().unwrap())
+            .arg(webhook.reviews.to_string())
+            .arg(&authority);
         let mut bad = bad.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
         tokio::time::sleep(Duration::from_secs(5)).await;
         let before = cpu(webhook);
