@@ -136,6 +136,8 @@ impl Shared {
             return None;
         }
         let Some(act) = self.next(view, needed, used) else {
+            // Those whose time had come were looked at, and nothing is to be written to them any more.
+            self.barred.retain(|_, barred| barred.again_at > now);
             let again = self.barred.values().map(|barred| barred.again_at).min();
             self.due_at = again.map_or(self.due_at, |again| again.min(self.due_at));
             return None;

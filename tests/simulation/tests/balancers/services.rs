@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
 use registrar_core::{
-    aws::{Call, HealthCheck, ListenerQuery, LoadBalancerQuery, Reply, TargetGroupQuery},
+    aws::{Call, Filter, HealthCheck, ListenerQuery, LoadBalancerQuery, Permission, Reply, Source, TargetGroupQuery},
     cluster::Key,
 };
 use simulation::aws;
@@ -129,6 +129,36 @@ fn a_security_group_that_may_not_be_changed_is_named_and_the_others_are_changed_
     stage.run(minutes(2));
     assert_eq!(node_rules(&mut stage), story);
     assert!(stage.is_active(&key) && !stage.conditions(&key).join("\n").contains(OF_NODES));
+}
+
+#[test]
+fn a_rule_that_somebody_adds_by_hand_ends_what_was_said_of_its_security_group() {
+    let mut stage = Stage::new();
+    let refuse = Refuse { operation: "AuthorizeSecurityGroupIngress", about: OF_NODES, code: "UnauthorizedOperation" };
+    stage.refuse = Some(refuse);
+    let key = stage.apply(service(STORY));
+    stage.run(minutes(1));
+    assert!(stage.conditions(&key).join("\n").contains(OF_NODES));
+    let backend = Filter { name: "group-name".to_owned(), values: vec!["k8s-traffic-*".to_owned()] };
+    let Reply::SecurityGroups(found) =
+        ask(&mut stage, Call::DescribeSecurityGroups { ids: Vec::new(), filters: vec![backend] })
+    else {
+        panic!("no security group")
+    };
+    let shared = found[0].id.clone();
+    let permissions = vec![Permission {
+        ip_protocol: "tcp".to_owned(),
+        from_port: Some(8080),
+        to_port: Some(8080),
+        source: Source::Group(shared),
+        description: None,
+    }];
+    ask(&mut stage, Call::AuthorizeSecurityGroupIngress { group_id: OF_NODES.to_owned(), permissions });
+    stage.run(minutes(6));
+    assert!(stage.is_active(&key) && !stage.conditions(&key).join("\n").contains(OF_NODES));
+    stage.sent.clear();
+    stage.run(minutes(4));
+    assert_eq!(stage.writes(), Vec::<&str>::new());
 }
 
 #[test]
