@@ -2,6 +2,7 @@
 //! ([`server`], [`certificates`], [`caches`]) and a command line ([`cli`]).
 
 pub mod admission;
+mod aside;
 pub mod caches;
 pub mod certificates;
 pub mod cli;

@@ -10,6 +10,8 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
+use crate::aside::aside;
+
 /// TLS with whatever certificate is current when a connection comes.
 #[derive(Clone)]
 pub struct Tls {
@@ -41,8 +43,7 @@ impl Tls {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let config = Arc::clone(&self.current.borrow());
         let turn = self.turn.acquire().await.map_err(io::Error::other)?;
-        let accepted =
-            tokio::task::spawn_blocking(move || hello.into_stream(config)).await.map_err(io::Error::other)?;
+        let accepted = aside(move || hello.into_stream(config)).await.map_err(io::Error::other)?;
         drop(turn);
         Ok(Box::new(accepted.await?))
     }

@@ -14,7 +14,7 @@ use registrar_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Cluster, MANAGER, MOST_CONFLICTS, denial};
+use super::{Cluster, MANAGER, denial, through_conflicts};
 
 /// Fields of a spec that may be filled in where they are absent, and no others.
 const RESOLVED: [&str; 5] = ["targetGroupARN", "targetGroupProtocol", "targetType", "ipAddressType", "vpcID"];
@@ -32,13 +32,7 @@ impl Cluster {
         status: &TargetGroupBindingStatus,
     ) -> Result<Answer, Denial> {
         let status = stamped(status, Timestamp::now());
-        let mut conflicts = 0;
-        loop {
-            match self.try_binding_status(binding, uid, &status).await {
-                Err(Denial::Conflict) if conflicts < MOST_CONFLICTS => conflicts += 1,
-                ended => return ended,
-            }
-        }
+        through_conflicts(|| self.try_binding_status(binding, uid, &status)).await
     }
 
     /// The same, once. The API server does not look at the UID that comes with the status of a custom resource, and would

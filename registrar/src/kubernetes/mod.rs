@@ -99,13 +99,7 @@ impl Cluster {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        let mut conflicts = 0;
-        loop {
-            match self.try_finalizer::<K>(key, uid, finalizer, present).await {
-                Err(Denial::Conflict) if conflicts < MOST_CONFLICTS => conflicts += 1,
-                ended => return ended,
-            }
-        }
+        through_conflicts(move || self.try_finalizer::<K>(key, uid, finalizer, present)).await
     }
 
     /// The same, once: read, and written only if nobody has written in between.
@@ -145,6 +139,20 @@ impl Cluster {
         self.api::<K>(key).patch(&key.name, &parameters, &Patch::Merge(patch)).await.map_err(denial)?;
         Ok(Answer::Done)
     }
+}
+
+/// Reads and writes anew when somebody else has written in between.
+async fn through_conflicts<F>(attempt: impl Fn() -> F) -> Result<Answer, Denial>
+where
+    F: Future<Output = Result<Answer, Denial>>,
+{
+    for _ in 0..MOST_CONFLICTS {
+        match attempt().await {
+            Err(Denial::Conflict) => {}
+            ended => return ended,
+        }
+    }
+    attempt().await
 }
 
 /// A request by one word, for logs and metrics.

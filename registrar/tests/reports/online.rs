@@ -307,9 +307,12 @@ async fn status_that_is_watched_says_in_a_pipe_only_what_is_new() {
     let target = Target { id: "127.10.11.21".to_owned(), port: 8080, availability_zone: None, quic_server_id: None };
     // Some rounds with nothing new go by; the next line is of the target.
     let rounds = lab.health_reads() + 2;
-    while lab.health_reads() < rounds {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let rounds_go_by = async {
+        while lab.health_reads() < rounds {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), rounds_go_by).await.expect("it looks again");
     lab.call(&Call::RegisterTargets { group, targets: vec![target] }).await;
     assert_eq!(targets(&next().await), Some(1));
     watched.kill().await.expect("it runs");

@@ -17,7 +17,6 @@ use kube::{
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -25,7 +24,7 @@ use tokio::{
     time::{interval, sleep},
 };
 
-use crate::{eventually, query::Elb, run};
+use crate::{Namespaced, eventually, query::Elb, run};
 
 /// Zones, their letters, and the second half of their private subnets' base address.
 const ZONES: [(&str, u16); 3] = [("a", 32), ("b", 64), ("c", 96)];
@@ -110,10 +109,7 @@ impl Fleet {
     }
 
     /// Objects in the namespace of a Service.
-    pub fn api<K>(&self, service: usize) -> Api<K>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
+    pub fn api<K: Namespaced>(&self, service: usize) -> Api<K> {
         Api::namespaced(self.client.clone(), &namespace(service))
     }
 
@@ -237,14 +233,7 @@ impl Fleet {
         stream::iter(created).buffer_unordered(AT_ONCE).try_for_each(|()| async { Ok(()) }).await
     }
 
-    async fn create<K>(&self, service: usize, object: Value) -> Result<()>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + std::fmt::Debug
-            + serde::Serialize
-            + DeserializeOwned,
-    {
+    async fn create<K: Namespaced>(&self, service: usize, object: Value) -> Result<()> {
         let object: K = serde_json::from_value(object)?;
         self.api::<K>(service).create(&PostParams::default(), &object).await?;
         Ok(())

@@ -1,14 +1,11 @@
 //! The real API server does as the scripts say that the simulated one is held to: answers to the registrar's requests, as its
 //! own client sends them, and what watches tell.
 
-use std::{collections::BTreeMap, fmt::Debug, path::Path, pin::pin};
+use std::{collections::BTreeMap, path::Path, pin::pin};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::TryStreamExt as _;
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{core::v1::Pod, discovery::v1::EndpointSlice},
-};
+use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{
     Api, Resource, ResourceExt as _,
     api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams},
@@ -20,8 +17,7 @@ use registrar_core::{
     Settings,
     cluster::{BindingRecord, Kind, PodRecord, Record, SliceRecord, Uid},
 };
-use scenarios::{Scenario, run};
-use serde::de::DeserializeOwned;
+use scenarios::{Namespaced, Scenario, run};
 use serde_json::json;
 use simulation::script::{self, Lives, Step, WATCHED};
 
@@ -107,14 +103,7 @@ impl Real {
         }
     }
 
-    async fn create<K>(&mut self, object: &K) -> Result<String>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + serde::Serialize,
-    {
+    async fn create<K: Namespaced>(&mut self, object: &K) -> Result<String> {
         let created = self.lab.api::<K>().create(&PostParams::default(), object).await?;
         Ok(self.lives.born(&created.name_any(), uid(&created)))
     }
@@ -132,14 +121,12 @@ impl Real {
     }
 
     /// What a watch tells from where it was heard last until a mark that is made now.
-    async fn changes<K>(&mut self, kind: Kind, mark: &K, read: impl Fn(&K) -> Option<Record>) -> Result<Vec<String>>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + serde::Serialize,
-    {
+    async fn changes<K: Namespaced>(
+        &mut self,
+        kind: Kind,
+        mark: &K,
+        read: impl Fn(&K) -> Option<Record>,
+    ) -> Result<Vec<String>> {
         let api = self.lab.api::<K>();
         api.create(&PostParams::default(), mark).await?;
         api.delete(MARK, &DeleteParams::default().grace_period(0)).await?;
@@ -164,10 +151,7 @@ impl Real {
     }
 }
 
-async fn revision<K>(api: &Api<K>) -> Result<String>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
-{
+async fn revision<K: Namespaced>(api: &Api<K>) -> Result<String> {
     api.list(&ListParams::default()).await?.metadata.resource_version.context("a list has a revision")
 }
 

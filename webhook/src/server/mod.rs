@@ -24,6 +24,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use self::body::Memory;
 use crate::{
     admission::{self, Answer, Hook},
+    aside::aside,
     caches::Shared,
     metrics::Metrics,
 };
@@ -120,7 +121,7 @@ impl App {
             return self.decide(hook, received.as_ref(), entropy);
         }
         let (app, bytes) = (Arc::clone(self), received.bytes());
-        tokio::task::spawn_blocking(move || app.decide(hook, &bytes, entropy))
+        aside(move || app.decide(hook, &bytes, entropy))
             .await
             .unwrap_or_else(|error| Err(Failure::Internal(error.to_string())))
     }

@@ -111,8 +111,7 @@ fn source(peer: &NetworkingPeer) -> Option<Source> {
 
 /// What is to be written to a security group of targets, in this order.
 pub fn changes(wanted: &Wanted, found: &SecurityGroup, most: usize) -> Result<Vec<Call>, Problem> {
-    let ours: Vec<Permission> =
-        found.permissions.iter().filter(|rule| rule.description.as_deref() == Some(DESCRIPTION)).cloned().collect();
+    let ours: Vec<Permission> = found.permissions.iter().filter(|rule| is_ours(rule)).cloned().collect();
     // A rule of somebody else that lets in the same is as good.
     let mut missing = without(&wanted.rules, &found.permissions);
     let mut excess = if wanted.incomplete { Vec::new() } else { without(&ours, &wanted.rules) };
@@ -159,7 +158,11 @@ fn packed(rules: &[Permission]) -> Vec<Permission> {
 
 /// Whether a group has any of our rules.
 pub fn has_ours(found: &SecurityGroup) -> bool {
-    found.permissions.iter().any(|rule| rule.description.as_deref() == Some(DESCRIPTION))
+    found.permissions.iter().any(is_ours)
+}
+
+fn is_ours(rule: &Permission) -> bool {
+    rule.description.as_deref() == Some(DESCRIPTION)
 }
 
 /// The questions for the interfaces of nodes.

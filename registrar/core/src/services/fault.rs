@@ -7,6 +7,10 @@ use crate::{
     event::Denial,
 };
 
+const ALLOW: &str = "allow the action in the IAM policy of the registrar's role";
+const ALLOW_RULES: &str = "allow the action in the IAM policy of the registrar's role; the one that comes with it allows it \
+    for security groups with the tag kubernetes.io/cluster/<name of the cluster>";
+
 /// A failure that stands in the way.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Failure {
@@ -57,13 +61,8 @@ pub(super) fn explain(call: &Call, fault: &Fault) -> Failure {
     let code = fault.code().unwrap_or_default();
     let of_rules = matches!(call, Call::AuthorizeSecurityGroupIngress { .. } | Call::RevokeSecurityGroupIngress { .. });
     let (reason, remedy) = match code {
-        "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" if of_rules => (
-            "AccessDenied",
-            "allow the action in the IAM policy of the registrar's role; the one that comes with it allows it for security \
-             groups with the tag kubernetes.io/cluster/<name of the cluster>",
-        ),
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => {
-            ("AccessDenied", "allow the action in the IAM policy of the registrar's role")
+            ("AccessDenied", if of_rules { ALLOW_RULES } else { ALLOW })
         }
         "TooManyLoadBalancers"
         | "TooManyTargetGroups"

@@ -37,7 +37,7 @@ use nlb::{
 
 use self::{
     machine::{Act, Machine, Send, has_finalizer},
-    shared::Shared,
+    shared::{GATHER, Shared},
     view::View,
 };
 use crate::{
@@ -173,16 +173,15 @@ impl Services {
             }
             Kind::Node => self.shared_due = now,
             Kind::Slice => {
-                let service =
-                    cluster.slices.get(&change.key).map(|slice| Key::new(&change.key.namespace, &slice.service));
-                if service.is_some_and(|service| self.shared.names_ports_of(&service)) {
-                    self.shared_due = now;
+                let namespace = &change.key.namespace;
+                if let Some(slice) = cluster.slices.get(&change.key) {
+                    if self.shared.names_ports_of(&Key::new(namespace, &slice.service)) {
+                        self.shared_due = now;
+                    }
+                    let pods = slice.endpoints.iter().filter_map(|endpoint| endpoint.pod.as_ref());
+                    let pods = pods.filter_map(|(name, _)| cluster.pods.get(&Key::new(namespace, name)));
+                    self.ask_for(pods, cluster, now);
                 }
-                let slice = cluster.slices.get(&change.key);
-                let pods = slice.iter().flat_map(|slice| &slice.endpoints).filter_map(|endpoint| {
-                    cluster.pods.get(&Key::new(&change.key.namespace, &endpoint.pod.as_ref()?.0))
-                });
-                self.ask_for(pods, cluster, now);
             }
             Kind::Pod => self.ask_for(cluster.pods.get(&change.key), cluster, now),
             Kind::Namespace => {}
@@ -191,8 +190,9 @@ impl Services {
 
     /// Sees to it that EC2 is asked for the interfaces of pods that have some of their own.
     fn ask_for<'a>(&mut self, pods: impl IntoIterator<Item = &'a PodRecord>, cluster: &Cluster, now: Duration) {
-        let wish = pods.into_iter().find_map(|pod| self.shared.asks_for(cluster, pod, now));
-        self.shared_due = wish.map_or(self.shared_due, |at| at.min(self.shared_due));
+        if pods.into_iter().any(|pod| self.shared.is_unasked(pod, cluster)) {
+            self.shared_due = self.shared_due.min(now + GATHER);
+        }
     }
 
     /// Sees to it that there is a machine for a Service that is ours or was, and none for another.

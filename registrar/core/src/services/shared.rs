@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -28,7 +29,7 @@ use crate::{
 const AUDIT: Duration = Duration::from_secs(290);
 /// How long after the first of them pods with interfaces of their own are asked for, so that those that come together are
 /// asked for together.
-const GATHER: Duration = Duration::from_secs(1);
+pub(super) const GATHER: Duration = Duration::from_secs(1);
 
 /// What is known of the shared group.
 #[derive(Debug, Default)]
@@ -101,17 +102,17 @@ impl Shared {
         failure.map(|failure| failure.problem.clone()).or_else(|| self.problem.clone())
     }
 
-    /// Whether EC2 has yet to be asked for the interface of a pod: when that is to be.
-    pub(super) fn asks_for(&self, cluster: &Cluster, pod: &PodRecord, now: Duration) -> Option<Duration> {
-        self.is_unasked(cluster, pod).then(|| now + GATHER)
+    /// Whether EC2 has yet to be asked for the interface of a pod.
+    pub(super) fn is_unasked(&self, pod: &PodRecord, cluster: &Cluster) -> bool {
+        let node = |node: &str| cluster.nodes.get(&Key::new("", node));
+        self.is_unasked_on(pod, |name| node(name).is_some_and(NodeRecord::is_fargate))
     }
 
-    fn is_unasked(&self, cluster: &Cluster, pod: &PodRecord) -> bool {
-        let on_fargate = || pod.node.as_ref().and_then(|node| cluster.nodes.get(&Key::new("", node)));
-        let own = pod.own_interface || on_fargate().is_some_and(NodeRecord::is_fargate);
+    fn is_unasked_on(&self, pod: &PodRecord, is_fargate: impl Fn(&str) -> bool) -> bool {
         let uid = &pod.meta.uid;
-        own && !pod.is_leaving()
-            && !pod.addresses.is_empty()
+        !pod.is_leaving()
+            && interface_address(pod).is_some()
+            && (pod.own_interface || pod.node.as_deref().is_some_and(is_fargate))
             && !self.asked_pods.contains(uid)
             && !self.asking_pods.contains(uid)
     }
@@ -126,8 +127,7 @@ impl Shared {
         if now >= self.audit_at {
             self.audit_at = now + AUDIT;
             self.due_at = self.audit_at;
-            self.endpoints = None;
-            self.knows_referring = false;
+            self.read_anew();
             self.asked.clear();
             self.asked_pods.clear();
         }
@@ -252,7 +252,10 @@ impl Shared {
 
     /// Pods behind bindings that EC2 has yet to be asked for, each with its first address; as many as fit one question.
     fn unasked_pods(&self, cluster: &Cluster, bindings: &[(&BindingRecord, &Networking)]) -> Vec<(Uid, String)> {
-        if !cluster.pods.iter().any(|pod| self.is_unasked(cluster, pod)) {
+        let fargate: BTreeSet<&str> =
+            cluster.nodes.iter().filter(|node| node.is_fargate()).map(|node| &*node.meta.key.name).collect();
+        let is_unasked = |pod: &PodRecord| self.is_unasked_on(pod, |node| fargate.contains(node));
+        if !cluster.pods.iter().any(is_unasked) {
             return Vec::new();
         }
         let services: BTreeSet<Key> = bindings
@@ -265,8 +268,8 @@ impl Shared {
             let endpoints = cluster.slices_of(service).flat_map(|slice| &slice.endpoints);
             for (name, uid) in endpoints.filter_map(|endpoint| endpoint.pod.as_ref()) {
                 let pod = cluster.pods.get(&Key::new(&service.namespace, name));
-                if let Some(pod) = pod.filter(|pod| pod.meta.uid == *uid && self.is_unasked(cluster, pod))
-                    && let Some(address) = pod.addresses.iter().find(|address| address.is_ipv4())
+                if let Some(pod) = pod.filter(|pod| pod.meta.uid == *uid && is_unasked(pod))
+                    && let Some(address) = interface_address(pod)
                 {
                     unasked.insert(uid.clone(), address.to_string());
                 }
@@ -386,6 +389,11 @@ impl Shared {
         self.endpoints = None;
         self.knows_referring = false;
     }
+}
+
+/// The address that EC2 is asked for the interface of a pod by.
+fn interface_address(pod: &PodRecord) -> Option<&IpAddr> {
+    pod.addresses.iter().find(|address| address.is_ipv4())
 }
 
 fn is_barred(barred: &BTreeMap<String, Barred>, group: &str, now: Duration) -> bool {

@@ -209,9 +209,10 @@ impl Binding {
                 && state.verdict.as_ref().is_none_or(|verdict| verdict.state == HealthState::Initial)
         });
         let swapping = coming > 0 && arrived < leaving_healthy && self.full.is_none();
+        // The slices that a registrar knew before it led may be older than what the one before it acted on.
+        let may_lag = facts.target_type == TargetType::Ip && recently(self.backend.led_at);
         for (spot, because, vanished) in doubted {
-            let dropped = vanished && facts.target_type == TargetType::Ip && recently(self.backend.led_at);
-            let many = many || dropped && !planted!(desk.settings, NoBrake);
+            let many = many || vanished && may_lag && !planted!(desk.settings, NoBrake);
             let patience = match (facts.target_type, vanished, many) {
                 (TargetType::Instance, _, true) => NODES_AWAY,
                 (TargetType::Instance, _, false) | (TargetType::Ip, false, _) => Duration::ZERO,

@@ -83,11 +83,11 @@ impl Binding {
         let groups = u32::try_from(desk.cluster.bindings.len()).unwrap_or(u32::MAX);
         let gated = self.spots.values().any(|state| state.holder.as_ref().is_some_and(|holder| holder.owner.gated));
         // Whether such a target is registered at all is not known: it may be draining.
-        let unavailable =
+        let unsure =
             self.wanted.keys().filter_map(|spot| self.spots.get(spot)).filter_map(|state| state.verdict.as_ref()).any(
                 |verdict| !verdict.is_gone() && matches!(verdict.state, HealthState::Unavailable | HealthState::Unused),
             );
-        let quiet = if gated || unavailable { (QUIET_SHARE * groups).max(QUIET_LEAST).min(period) } else { period };
+        let quiet = if gated || unsure { (QUIET_SHARE * groups).max(QUIET_LEAST).min(period) } else { period };
         let mut next = (last.at + quiet, Priority::Drift);
         let mut soon = |at: Duration| {
             if at < next.0 || next.1 == Priority::Drift {

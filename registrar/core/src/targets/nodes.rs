@@ -18,8 +18,6 @@ const EXCLUDED: [&str; 4] = [
     "node.kubernetes.io/exclude-from-external-load-balancers",
     "alpha.service-controller.kubernetes.io/exclude-balancer",
 ];
-/// Label and value of nodes that are no instances.
-const FARGATE: (&str, &str) = ("eks.amazonaws.com/compute-type", "fargate");
 /// Taints of nodes that are about to go: key, and the effect if only one counts.
 const LEAVING: [(&str, Option<&str>); 8] = [
     ("ToBeDeletedByClusterAutoscaler", None),
@@ -38,7 +36,7 @@ fn exclusion(node: &NodeRecord, selector: Option<&LabelSelector>) -> Option<&'st
     if EXCLUDED.iter().any(|label| labels.contains_key(*label)) {
         return Some("a label excludes it");
     }
-    if labels.get(FARGATE.0).is_some_and(|value| value == FARGATE.1) {
+    if node.is_fargate() {
         return Some("it is no instance");
     }
     if selector.is_some_and(|selector| !selects(selector, node)) {

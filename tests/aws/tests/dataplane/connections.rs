@@ -273,10 +273,13 @@ async fn load_balancer_that_is_not_active_yet_refuses_connections() {
     let listener = balancer.create_listener(&group);
     let at = balancer.at('a');
     let mut refused = 0;
-    while TcpStream::connect(at).await.is_err() {
-        refused += 1;
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let accepted = async {
+        while TcpStream::connect(at).await.is_err() {
+            refused += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), accepted).await.expect("it accepts in the end");
     assert!(refused > 0 && lab.engine.now() >= before + Duration::from_mins(1), "{listener} accepted too soon");
     lab.end().await;
 }

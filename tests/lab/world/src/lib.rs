@@ -271,17 +271,19 @@ impl World {
         unique("role", self.roles.iter().map(|r| &r.arn))?;
         unique("infrastructure address", self.infrastructure.addresses())?;
         self.check_addresses()?;
-        for instance in &self.instances {
-            self.check_interface(
-                || format!("instance {}", instance.id),
-                (&instance.subnet, instance.address, &instance.security_groups),
-            )?;
-        }
-        for interface in &self.interfaces {
-            self.check_interface(
-                || format!("interface {}", interface.id),
-                (&interface.subnet, interface.address, &interface.security_groups),
-            )?;
+        let instances = self.instances.iter().map(|i| ("instance", &i.id, &i.subnet, i.address, &i.security_groups));
+        let interfaces = self.interfaces.iter().map(|i| ("interface", &i.id, &i.subnet, i.address, &i.security_groups));
+        for (kind, id, subnet, address, groups) in instances.chain(interfaces) {
+            let owner = || format!("{kind} {id}");
+            let Some(subnet) = self.subnet(subnet) else {
+                return Err(Error::Unknown { owner: owner(), kind: "subnet", name: subnet.clone() });
+            };
+            if !subnet.cidr.contains(&address) {
+                return Err(Error::Outside { owner: owner(), address: address.to_string(), range: subnet.cidr });
+            }
+            if let Some(name) = groups.iter().find(|id| !self.security_groups.iter().any(|g| g.id == **id)) {
+                return Err(Error::Unknown { owner: owner(), kind: "security group", name: name.clone() });
+            }
         }
         Ok(())
     }
@@ -311,23 +313,6 @@ impl World {
             if let Some(subnet) = self.subnet_of(address) {
                 return Err(Error::InfrastructureInSubnet { address, subnet: subnet.id.clone() });
             }
-        }
-        Ok(())
-    }
-
-    fn check_interface(
-        &self,
-        owner: impl Fn() -> String,
-        (subnet, address, groups): (&str, Ipv4Addr, &[String]),
-    ) -> Result<(), Error> {
-        let Some(subnet) = self.subnet(subnet) else {
-            return Err(Error::Unknown { owner: owner(), kind: "subnet", name: subnet.to_owned() });
-        };
-        if !subnet.cidr.contains(&address) {
-            return Err(Error::Outside { owner: owner(), address: address.to_string(), range: subnet.cidr });
-        }
-        if let Some(name) = groups.iter().find(|id| !self.security_groups.iter().any(|g| g.id == **id)) {
-            return Err(Error::Unknown { owner: owner(), kind: "security group", name: name.clone() });
         }
         Ok(())
     }

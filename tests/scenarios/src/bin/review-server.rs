@@ -2,12 +2,14 @@
 //! certificate that it loads.
 //!
 //! `review-server ADDRESS DIRECTORY`: serves HTTPS with `tls.crt` and `tls.key` of the directory, which it reads again by
-//! content. SIGTERM ends it after the reviews in flight.
+//! content. After SIGTERM it goes on answering for a while, and each answer closes its connection: a client that just sends
+//! on a connection that is closed as idle cannot know whether its request was read.
 
 use std::{convert::Infallible, fs, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use http::{Request, Response};
+use futures::future::OptionFuture;
+use http::{HeaderValue, Request, Response, header::CONNECTION};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     body::{Bytes, Incoming},
@@ -25,12 +27,22 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
-    time::{interval, timeout},
+    time::{interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
 const RELOAD: Duration = Duration::from_millis(200);
-const IN_FLIGHT: Duration = Duration::from_secs(5);
+const LEAVING: Duration = Duration::from_secs(3);
+const IN_FLIGHT: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Answers are the last ones of their connections.
+    Leaving,
+    /// Connections that are idle are closed.
+    Closing,
+}
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -42,11 +54,17 @@ async fn main() -> Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
     println!("serving on {address}");
     let (mut terminate, mut ticks) = (signal(SignalKind::terminate())?, interval(RELOAD));
-    let (stop, stopping) = watch::channel(false);
+    let (set, phase) = watch::channel(Phase::Serving);
+    let mut leaving = pin!(OptionFuture::from(None));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
+            _ = terminate.recv() => {
+                println!("stopping");
+                set.send_replace(Phase::Leaving);
+                leaving.set(Some(sleep(LEAVING)).into());
+            }
+            Some(()) = &mut leaving => break,
             _ = ticks.tick() => {
                 // A pair that is half replaced does not load, and is read again.
                 if let Ok(fresh) = read(Path::new(directory)) && fresh != pair && let Ok(config) = load(&fresh) {
@@ -57,13 +75,12 @@ async fn main() -> Result<()> {
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
-                connections.spawn(serve(stream, current.borrow().clone(), stopping.clone()));
+                connections.spawn(serve(stream, current.borrow().clone(), phase.clone()));
             }
         }
     }
-    println!("stopping");
     drop(listener);
-    stop.send_replace(true);
+    set.send_replace(Phase::Closing);
     let _ = timeout(IN_FLIGHT, async { while connections.join_next().await.is_some() {} }).await;
     Ok(())
 }
@@ -83,18 +100,20 @@ fn load((certificate, key): &(Vec<u8>, Vec<u8>)) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, mut stopping: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, mut phase: watch::Receiver<Phase>) {
     let Ok(stream) = acceptor.accept(stream).await else { return };
-    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(review)));
+    let now = phase.clone();
+    let answer = service_fn(move |request| review(request, *now.borrow()));
+    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
     tokio::select! {
         _ = &mut connection => return,
-        _ = stopping.wait_for(|stop| *stop) => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Closing) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
 }
 
-async fn review(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn review(request: Request<Incoming>, phase: Phase) -> Result<Response<Full<Bytes>>, Infallible> {
     let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let review: Value = serde_json::from_slice(&body).unwrap_or_default();
     let request = &review["request"];
@@ -104,5 +123,9 @@ async fn review(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         "kind": "AdmissionReview",
         "response": {"uid": request["uid"], "allowed": true},
     });
-    Ok(Response::new(Full::from(answer.to_string())))
+    let mut response = Response::new(Full::from(answer.to_string()));
+    if phase != Phase::Serving {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }

@@ -4,9 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use nlb::service::spec::AddressFamily;
-use registrar_core::cluster::{
-    BindingRecord, Endpoint, GateRecord, Key, Kind, Meta, PodRecord, Record, SliceRecord, Uid,
-};
+use registrar_core::cluster::{BindingRecord, Endpoint, GateRecord, Key, Kind, Meta, Record, SliceRecord, Uid};
 
 use crate::{
     choice::Choices,
@@ -41,7 +39,7 @@ impl Fake {
             Step::CreatePod(name, gates) => {
                 let meta = self.meta(name);
                 let gate = |binding: &String| GateRecord { binding: Arc::from(binding.as_str()), condition: None };
-                self.create(name, Record::Pod(pod(meta, gates.iter().map(gate).collect())))
+                self.create(name, Record::Pod(super::created(meta, gates.iter().map(gate).collect())))
             }
             Step::CreateBinding(name) => {
                 let meta = self.meta(name);
@@ -119,24 +117,6 @@ impl Fake {
 
 fn key(name: &str) -> Key {
     super::key(NAMESPACE, name)
-}
-
-fn pod(meta: Meta, gates: Vec<GateRecord>) -> PodRecord {
-    PodRecord {
-        meta,
-        addresses: Vec::new(),
-        own_interface: false,
-        host_network: false,
-        finished: false,
-        containers_ready: false,
-        ready: false,
-        gates,
-        held_by_foreign_gate: false,
-        gates_declined: false,
-        node: None,
-        quic_server_ids: BTreeMap::new(),
-        created: 0,
-    }
 }
 
 fn binding(meta: Meta) -> BindingRecord {

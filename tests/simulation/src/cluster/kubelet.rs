@@ -64,21 +64,9 @@ impl World {
         };
         self.kubelet.processes.insert(uid.clone(), process);
         let created = self.scene.epoch + i64::try_from(self.now.as_secs()).unwrap_or_default();
-        self.store(Record::Pod(PodRecord {
-            meta: Meta { key, uid: uid.clone(), revision: 0, deleting: false },
-            addresses: Vec::new(),
-            own_interface: false,
-            host_network: false,
-            finished: false,
-            containers_ready: false,
-            ready: false,
-            gates,
-            held_by_foreign_gate: false,
-            gates_declined: false,
-            node: Some(Arc::from("node-a")),
-            quic_server_ids: BTreeMap::new(),
-            created,
-        }));
+        let meta = Meta { key, uid: uid.clone(), revision: 0, deleting: false };
+        let node = Some(Arc::from("node-a"));
+        self.store(Record::Pod(PodRecord { node, created, ..crate::cluster::created(meta, gates) }));
         let after = self.choices.millis(100, 800);
         self.after(after, Happening::PodAddress(uid));
     }

@@ -111,12 +111,18 @@ fn pods_let_load_balancers_in(on_fargate: bool) {
     assert_eq!((rules(&mut stage, OF_PODS), node_rules(&mut stage)), (Vec::new(), Vec::new()));
 }
 
-#[test]
-fn a_security_group_that_may_not_be_changed_is_named_and_the_others_are_changed_nevertheless() {
+/// A Service of a registrar that may not change the security group of its nodes.
+fn with_nodes_refused() -> (Stage, Key) {
     let mut stage = Stage::new();
     let refuse = Refuse { operation: "AuthorizeSecurityGroupIngress", about: OF_NODES, code: "UnauthorizedOperation" };
     stage.refuse = Some(refuse);
     let key = stage.apply(service(STORY));
+    (stage, key)
+}
+
+#[test]
+fn a_security_group_that_may_not_be_changed_is_named_and_the_others_are_changed_nevertheless() {
+    let (mut stage, key) = with_nodes_refused();
     stage.pod_with_interface("own", "echoserver", false);
     stage.run(minutes(1));
     let story = [("tcp".to_owned(), Some(8080), Some(8080))];
@@ -133,10 +139,7 @@ fn a_security_group_that_may_not_be_changed_is_named_and_the_others_are_changed_
 
 #[test]
 fn a_rule_that_somebody_adds_by_hand_ends_what_was_said_of_its_security_group() {
-    let mut stage = Stage::new();
-    let refuse = Refuse { operation: "AuthorizeSecurityGroupIngress", about: OF_NODES, code: "UnauthorizedOperation" };
-    stage.refuse = Some(refuse);
-    let key = stage.apply(service(STORY));
+    let (mut stage, key) = with_nodes_refused();
     stage.run(minutes(1));
     assert!(stage.conditions(&key).join("\n").contains(OF_NODES));
     let backend = Filter { name: "group-name".to_owned(), values: vec!["k8s-traffic-*".to_owned()] };

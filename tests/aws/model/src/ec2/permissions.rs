@@ -39,12 +39,12 @@ impl Rule {
     }
 
     pub(super) fn names_group(&self, id: &str) -> bool {
-        matches!(&self.source, Source::Group(group) if group == id)
+        self.group() == Some(id)
     }
 
     /// The group that it lets in.
-    pub(super) fn group(&self) -> Option<String> {
-        if let Source::Group(group) = &self.source { Some(group.clone()) } else { None }
+    pub(super) fn group(&self) -> Option<&str> {
+        if let Source::Group(group) = &self.source { Some(group) } else { None }
     }
 
     pub(super) fn covers_tcp(&self, port: u16) -> bool {

@@ -53,7 +53,7 @@ pub(super) const DESCRIBE: Operation = Operation {
                     one("description", &group.description),
                     one("vpc-id", &model.world.vpc.id),
                     one("owner-id", &model.world.account),
-                    ("ip-permission.group-id", group.rules.iter().filter_map(Rule::group).collect()),
+                    ("ip-permission.group-id", group.rules.iter().filter_map(Rule::group).map(str::to_owned).collect()),
                 ],
                 tags,
                 value: record! {

@@ -15,6 +15,7 @@ use registrar_core::{
 
 use crate::{
     cluster::{
+        created,
         etcd::{Change, KINDS, kind, meta},
         key,
     },
@@ -253,21 +254,9 @@ fn fresh(key: registrar_core::cluster::Key, uid: &str) -> Meta {
 
 pub(crate) fn pod(name: &str, uid: &str, address: &str) -> PodRecord {
     let address: IpAddr = address.parse().expect("an address");
-    PodRecord {
-        meta: fresh(key("shop", name), uid),
-        addresses: vec![address],
-        own_interface: false,
-        host_network: false,
-        finished: false,
-        containers_ready: true,
-        ready: true,
-        gates: vec![GateRecord { binding: Arc::from("web-80"), condition: None }],
-        held_by_foreign_gate: false,
-        gates_declined: false,
-        node: None,
-        quic_server_ids: std::collections::BTreeMap::new(),
-        created: 0,
-    }
+    let gates = vec![GateRecord { binding: Arc::from("web-80"), condition: None }];
+    let created = created(fresh(key("shop", name), uid), gates);
+    PodRecord { addresses: vec![address], containers_ready: true, ready: true, ..created }
 }
 
 /// The pod with its gate open.

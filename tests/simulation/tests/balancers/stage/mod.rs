@@ -1,5 +1,7 @@
 //! The whole core, an API server by value and an AWS account, in one loop: Services go in, load balancers come out.
 
+mod kubernetes;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -8,15 +10,11 @@ use std::{
 
 use aws_model::{Model, settings::Profile};
 use k8s_openapi::{
-    api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Node, Service, ServiceStatus},
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    api::core::v1::{Node, Service},
+    apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
-use nlb::{
-    settings::ModelSettings,
-    tags::{BINDING_FINALIZER, SERVICE_FINALIZER},
-    targetgroupbinding::TargetGroupBinding,
-};
+use nlb::{settings::ModelSettings, targetgroupbinding::TargetGroupBinding};
 use registrar_core::{
     Effect, Event, Settings, State,
     aws::{Arn, Call, Fault, LoadBalancerQuery, Refusal, Reply},
@@ -24,7 +22,7 @@ use registrar_core::{
         BindingRecord, GateStatus, Key, Kind, Meta, NodeRecord, PodRecord, Record, ServiceRecord, SliceRecord, Uid,
     },
     effect::{Action, Notice, Request},
-    event::{Answer, Denial, Outcome, Watched},
+    event::{Outcome, Watched},
     settings::Vpc,
 };
 use serde_json::json;
@@ -398,102 +396,6 @@ impl Stage {
             binding_record(binding).map(Watched::Applied)
         };
         self.events.extend(event.map(Event::Watched));
-    }
-
-    fn kubernetes(&mut self, request: Request) -> Result<Answer, Denial> {
-        match request {
-            Request::SetServiceFinalizer { service, uid, present } => {
-                self.is(&service, &uid)?;
-                self.change(&service, |object| {
-                    let finalizers = object.metadata.finalizers.get_or_insert_default();
-                    finalizers.retain(|finalizer| finalizer != SERVICE_FINALIZER);
-                    if present {
-                        finalizers.push(SERVICE_FINALIZER.to_owned());
-                    }
-                });
-                self.collect_service(&service);
-            }
-            Request::SetManagedFields { service, uid, fields } => {
-                self.is(&service, &uid)?;
-                self.change(&service, |object| {
-                    let annotations = object.metadata.annotations.get_or_insert_default();
-                    annotations.insert("elbv2.k8s.aws/managed-fields".to_owned(), fields);
-                });
-            }
-            Request::PatchServiceStatus { service, uid, hostname, conditions } => {
-                self.is(&service, &uid)?;
-                self.change(&service, |object| {
-                    let ingress = LoadBalancerIngress { hostname, ..LoadBalancerIngress::default() };
-                    let ingress = ingress.hostname.is_some().then(|| vec![ingress]);
-                    let condition = |condition: registrar_core::effect::ServiceCondition| Condition {
-                        type_: condition.condition_type.to_owned(),
-                        status: if condition.status { "True" } else { "False" }.to_owned(),
-                        reason: condition.reason,
-                        message: condition.message,
-                        last_transition_time: Time(Timestamp::UNIX_EPOCH),
-                        observed_generation: None,
-                    };
-                    object.status = Some(ServiceStatus {
-                        load_balancer: Some(LoadBalancerStatus { ingress }),
-                        conditions: Some(conditions.into_iter().map(condition).collect()),
-                    });
-                });
-            }
-            Request::ApplyBinding { binding, labels, spec } => {
-                assert!(!format!("{spec:?}").contains("\"$"), "a logical id: {spec:?}");
-                if !self.bindings.contains_key(&binding) {
-                    let mut object = TargetGroupBinding::new(&binding.name, (*spec).clone());
-                    object.metadata.namespace = Some(binding.namespace.to_string());
-                    object.metadata.uid = Some(format!("uid-{}", self.revision));
-                    self.bindings.insert(binding.clone(), object);
-                }
-                self.touch_binding(&binding, |object| {
-                    object.metadata.labels = Some(labels);
-                    object.spec = *spec;
-                });
-            }
-            Request::DeleteBinding { binding, .. } => {
-                let deleted = |object: &mut TargetGroupBinding| {
-                    object.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
-                };
-                self.touch_binding(&binding, deleted);
-            }
-            Request::SetBindingFinalizer { binding, present, .. } => self.touch_binding(&binding, |object| {
-                let finalizers = object.metadata.finalizers.get_or_insert_default();
-                finalizers.retain(|finalizer| finalizer != BINDING_FINALIZER);
-                if present {
-                    finalizers.push(BINDING_FINALIZER.to_owned());
-                }
-            }),
-            Request::PatchBindingStatus { binding, status, .. } => {
-                self.touch_binding(&binding, |object| object.status = Some(*status));
-            }
-            Request::Publish(notice) => self.notices.push(notice),
-            Request::GetBinding { binding } if !self.bindings.contains_key(&binding) => return Err(Denial::NotFound),
-            Request::PatchGate { pod, condition, .. } => {
-                self.gates.push((pod.name.to_string(), condition.status, condition.reason.clone()));
-                let Some(known) = self.pods.iter_mut().find(|known| known.meta.key == pod) else {
-                    return Err(Denial::NotFound);
-                };
-                self.revision += 1;
-                known.meta.revision = self.revision;
-                for gate in &mut known.gates {
-                    gate.condition = Some(condition.clone());
-                }
-                let record = Record::Pod(known.clone());
-                self.events.push_back(Event::Watched(Watched::Applied(record)));
-            }
-            Request::ListEndpoints { .. } => {
-                return Ok(Answer::Endpoints { slices: Vec::new(), pods: Vec::new() });
-            }
-            _ => {}
-        }
-        Ok(Answer::Done)
-    }
-
-    fn is(&self, key: &Key, uid: &Uid) -> Result<(), Denial> {
-        let found = self.services.get(key).ok_or(Denial::NotFound)?;
-        if found.metadata.uid.as_deref() == Some(&*uid.0) { Ok(()) } else { Err(Denial::Replaced) }
     }
 
     /// Somebody deletes the load balancer and its target group by hand.
