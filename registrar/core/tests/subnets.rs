@@ -123,6 +123,7 @@ impl Vpc {
             recorded: ManagedFields::default(),
             remembered: ManagedFields::default(),
             settled: BTreeSet::new(),
+            kept_groups: None,
         };
         let mut observed = Observed::default();
         for _ in 0..20 {

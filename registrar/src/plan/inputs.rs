@@ -75,6 +75,7 @@ pub fn task(
         recorded,
         remembered: ManagedFields::default(),
         settled: BTreeSet::new(),
+        kept_groups: None,
         service: key,
     };
     Some(Task::Plan(Box::new(inputs), reading.violations))

@@ -7,17 +7,18 @@ use std::{
 
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 use nlb::{
+    annotations::keys,
     names::{self, Identity},
     service::{
         self, LoadBalancerSpec,
-        spec::{self, GroupRef},
+        spec::{self, GroupRef, SecurityGroups},
     },
     settings::{ModelSettings, Scheme},
     tags,
     targetgroupbinding::TargetGroupBindingSpec,
 };
 
-use super::{managed::ManagedFields, observed::Observed};
+use super::{managed::ManagedFields, observed::Observed, placement::may_be_replaced};
 use crate::{
     aws::{Arn, LoadBalancer},
     cluster::{Key, Uid},
@@ -135,6 +136,9 @@ pub struct Inputs {
     pub remembered: ManagedFields,
     /// Target groups that have been out of use for so long that no new connection reaches their targets.
     pub settled: BTreeSet<Arn>,
+    /// How security groups are, where the load balancer has some and the Service wants none, see
+    /// [`Self::follow_existing`].
+    pub kept_groups: Option<SecurityGroups>,
 }
 
 impl Inputs {
@@ -178,19 +182,29 @@ impl Inputs {
         wanted
     }
 
-    /// Where the Service does not say the scheme, that of the load balancer that it has holds.
+    /// Where the Service does not say the scheme, that of the load balancer that it has holds. Where it wants no security
+    /// groups and its load balancer has some, those hold until another one may be made.
     pub fn follow_existing(&mut self, service: &Service, observed: &Observed) {
-        if self.spec.scheme_given {
-            return;
-        }
         let ours = |found: &&LoadBalancer| observed.tags.get(&found.arn).is_some_and(|tags| self.owns(tags));
-        let existing = observed.load_balancers.values().flatten().find(ours).and_then(|found| match &*found.scheme {
+        let Some(found) = observed.load_balancers.values().flatten().find(ours) else { return };
+        let scheme = match &*found.scheme {
+            _ if self.spec.scheme_given => None,
             "internal" => Some(Scheme::Internal),
             "internet-facing" => Some(Scheme::InternetFacing),
             _ => None,
-        });
-        if let Some(scheme) = existing.filter(|scheme| *scheme != self.spec.scheme) {
+        };
+        if let Some(scheme) = scheme.filter(|scheme| *scheme != self.spec.scheme) {
             self.spec = Arc::new(service::read_existing(service, self.settings(), Some(scheme)).spec);
+        }
+        let is_kept = matches!(self.spec.security_groups, SecurityGroups::None { .. })
+            && !found.security_groups.is_empty()
+            && !may_be_replaced(self, found);
+        if is_kept {
+            let (mut service, mut settings) = (service.clone(), self.settings().clone());
+            service.metadata.annotations.get_or_insert_default().remove(keys::DISABLE_SECURITY_GROUPS);
+            settings.features.nlb_security_group = true;
+            let spec = service::read_existing(&service, &settings, scheme).spec;
+            self.kept_groups = Some(spec.security_groups);
         }
     }
 

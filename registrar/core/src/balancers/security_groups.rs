@@ -25,11 +25,11 @@ pub(crate) const MANAGED: &str = "$ManagedLBSecurityGroup";
 /// Stands for the group that all load balancers share towards their targets while it has no id.
 pub(crate) const SHARED: &str = "$backend-sg";
 
-/// How a load balancer has its security groups: as the Service asks, unless the one that exists was made without any. That
-/// holds for its life.
+/// How a load balancer has its security groups: as the Service asks, unless the one that exists was made without any, or
+/// with some where the Service asks for none. That holds for its life.
 pub(crate) fn mode(inputs: &Inputs, existing: Option<&LoadBalancer>) -> SecurityGroups {
     let without = existing.is_some_and(|found| found.security_groups.is_empty() && !may_be_replaced(inputs, found));
-    match &inputs.spec.security_groups {
+    match inputs.kept_groups.as_ref().unwrap_or(&inputs.spec.security_groups) {
         SecurityGroups::Managed { ingress, .. } if without => {
             let mut ranges: Vec<String> = ingress
                 .iter()

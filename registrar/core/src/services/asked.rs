@@ -92,6 +92,7 @@ impl Machine {
             recorded: ManagedFields::read(annotation(object)),
             remembered: self.remembered.clone(),
             settled: settled.map(|(arn, _)| arn.clone()).collect(),
+            kept_groups: None,
         };
         inputs.follow_existing(object, &self.observed);
         inputs

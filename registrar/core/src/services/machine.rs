@@ -53,7 +53,8 @@ pub(super) struct Machine {
     /// When the last complete look at AWS began.
     pub(super) read_at: Option<Duration>,
     pub(super) remembered: ManagedFields,
-    /// Nothing can be there yet: no finalizer, record or hostname was found on the Service when it was first seen.
+    /// Nothing can be there yet but what has been observed: no finalizer, record or hostname was found on the Service when
+    /// it was first seen, and nothing was forgotten since.
     pub(super) fresh: bool,
     pub(super) finalized: bool,
     /// Since when groups have been out of use.
@@ -277,18 +278,23 @@ impl Machine {
             self.settled_on = None;
             self.progressed_at = now;
             if is_old(self.read_at) {
-                self.observed.forget();
+                self.forget();
                 view.network.forget();
-                self.read_at = None;
             }
         }
         if now >= self.audit_at {
             self.auditing = true;
             self.audit_at = Duration::MAX;
-            self.observed.forget();
-            self.read_at = None;
+            self.forget();
         }
         self.read_at.get_or_insert(now);
+    }
+
+    /// Forgets what AWS has, so that it is read anew.
+    pub(super) fn forget(&mut self) {
+        self.observed.forget();
+        self.fresh = false;
+        self.read_at = None;
     }
 
     /// What a plan, made when everything had been read, says of how things are.

@@ -47,7 +47,7 @@ impl Machine {
             Err(fault) if is_setting(call) && fault.code().is_some() => {
                 self.refused.retain(|(refused, ..)| refused != call);
                 self.refused.push((call.clone(), explain(call, fault), now + LONGEST));
-                self.read_at = None;
+                self.forget();
             }
             Err(fault) => {
                 let failure = explain(call, fault);
@@ -56,7 +56,9 @@ impl Machine {
                 self.failure = Some(known.unwrap_or(failure));
                 self.retry_at = now + Fault::backoff(self.attempt);
                 self.attempt += 1;
-                if !call.is_read() || fault.code().is_some() {
+                if !call.is_read() {
+                    self.forget();
+                } else if fault.code().is_some() {
                     self.read_at = None;
                 }
             }

@@ -1,12 +1,15 @@
 """Prints what AWS has, read by boto3, as JSON with the names that `registrar plan` uses.
 
 {"loadBalancers": {name: {..., "Listeners": {port: ...}}}, "targetGroups": {resource tag: ...}, "securityGroups": {id: ...}}
+
+Of several target groups with one resource tag that which a load balancer uses stands there, and the others in "surplus".
 """
 
 import json
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
+from botocore.exceptions import ClientError
 
 RESOURCE = "service.k8s.aws/resource"
 
@@ -50,6 +53,9 @@ def load_balancer(found):
     shown["State"] = found["State"]["Code"]
     shown["SecurityGroups"] = sorted(found.get("SecurityGroups", []))
     shown["Subnets"] = sorted(zone["SubnetId"] for zone in found["AvailabilityZones"])
+    shown["Addresses"] = {
+        zone["SubnetId"]: next(iter(zone.get("LoadBalancerAddresses", [])), {}) for zone in found["AvailabilityZones"]
+    }
     private_link = found.get("EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic")
     shown["EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic"] = private_link
     shown["Attributes"] = pairs(elb.describe_load_balancer_attributes(LoadBalancerArn=arn)["Attributes"])
@@ -62,7 +68,7 @@ def load_balancer(found):
 
 
 def target_group(found):
-    shown = {key: value for key, value in found.items() if key not in ("LoadBalancerArns", "Matcher")}
+    shown = {key: value for key, value in found.items() if key != "Matcher"}
     shown["Matcher"] = found.get("Matcher", {}).get("HttpCode")
     attributes = elb.describe_target_group_attributes(TargetGroupArn=found["TargetGroupArn"])["Attributes"]
     shown["Attributes"] = pairs(attributes)
@@ -89,34 +95,45 @@ def security_group(found):
     }
 
 
-with ThreadPoolExecutor(8) as pool:
-    balancers = list(pool.map(load_balancer, pages("describe_load_balancers", "LoadBalancers")))
-    groups = list(pool.map(target_group, pages("describe_target_groups", "TargetGroups")))
-
-listeners = [one for balancer in balancers for one in balancer["Listeners"].values()]
-tags = tags_of(
-    [one["LoadBalancerArn"] for one in balancers]
-    + [one["TargetGroupArn"] for one in groups]
-    + [one["ListenerArn"] for one in listeners]
-)
-for one in balancers:
-    one["Tags"] = tags[one["LoadBalancerArn"]]
-for one in groups:
-    one["Tags"] = tags[one["TargetGroupArn"]]
-for one in listeners:
-    one["Tags"] = tags[one["ListenerArn"]]
-
-print(
-    json.dumps(
-        {
-            "loadBalancers": {one["LoadBalancerName"]: one for one in balancers},
-            "targetGroups": {one["Tags"].get(RESOURCE, one["TargetGroupName"]): one for one in groups},
-            "securityGroups": {
-                one["GroupId"]: security_group(one) for one in ec2.describe_security_groups()["SecurityGroups"]
-            },
-            "subnets": {
-                one["SubnetId"]: pairs(one.get("Tags", [])) for one in ec2.describe_subnets()["Subnets"]
-            },
-        }
+def state():
+    with ThreadPoolExecutor(8) as pool:
+        balancers = list(pool.map(load_balancer, pages("describe_load_balancers", "LoadBalancers")))
+        groups = list(pool.map(target_group, pages("describe_target_groups", "TargetGroups")))
+    listeners = [one for balancer in balancers for one in balancer["Listeners"].values()]
+    tags = tags_of(
+        [one["LoadBalancerArn"] for one in balancers]
+        + [one["TargetGroupArn"] for one in groups]
+        + [one["ListenerArn"] for one in listeners]
     )
-)
+    for one in balancers:
+        one["Tags"] = tags[one["LoadBalancerArn"]]
+    for one in groups:
+        one["Tags"] = tags[one["TargetGroupArn"]]
+    for one in listeners:
+        one["Tags"] = tags[one["ListenerArn"]]
+    by_resource, surplus = {}, []
+    for one in sorted(groups, key=lambda one: not one["LoadBalancerArns"]):
+        resource = one["Tags"].get(RESOURCE, one["TargetGroupName"])
+        if resource in by_resource:
+            surplus.append(one)
+        else:
+            by_resource[resource] = one
+    return {
+        "loadBalancers": {one["LoadBalancerName"]: one for one in balancers},
+        "targetGroups": by_resource,
+        "surplus": surplus,
+        "securityGroups": {
+            one["GroupId"]: security_group(one) for one in ec2.describe_security_groups()["SecurityGroups"]
+        },
+        "subnets": {one["SubnetId"]: pairs(one.get("Tags", [])) for one in ec2.describe_subnets()["Subnets"]},
+    }
+
+
+# What others delete meanwhile is looked for again.
+for last in [False] * 9 + [True]:
+    try:
+        print(json.dumps(state()))
+        break
+    except ClientError as error:
+        if last or "NotFound" not in error.response["Error"]["Code"]:
+            raise

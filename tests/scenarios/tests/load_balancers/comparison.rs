@@ -37,6 +37,8 @@ pub(crate) struct Comparison<'a> {
     defaults: &'a mut Defaults,
     /// Whether the resources are as they were created: what the model does not set is a default then.
     fresh: bool,
+    /// Whether target groups may stand beside those that have taken their place.
+    beside: bool,
     wrong: Vec<String>,
 }
 
@@ -48,8 +50,9 @@ impl<'a> Comparison<'a> {
         bindings: &[Value],
         defaults: &'a mut Defaults,
         fresh: bool,
+        beside: bool,
     ) -> Vec<String> {
-        let mut comparison = Self { state, defaults, fresh, wrong: Vec::new() };
+        let mut comparison = Self { state, defaults, fresh, beside, wrong: Vec::new() };
         let model = comparison.resolved(model);
         comparison.load_balancer(&model);
         for group in list(&model["targetGroups"]) {
@@ -57,6 +60,9 @@ impl<'a> Comparison<'a> {
         }
         for group in list(&model["securityGroups"]) {
             comparison.security_group(group);
+        }
+        if !beside {
+            comparison.others(&model);
         }
         comparison.bindings(list(&model["bindings"]), bindings);
         comparison.wrong
@@ -108,13 +114,13 @@ impl<'a> Comparison<'a> {
         }
         let mut subnets: Vec<String> =
             list(&wanted["SubnetMappings"]).iter().map(|mapping| text(&mapping["SubnetId"])).collect();
-        if let Some(tag) = wanted["SubnetDiscovery"].as_str() {
-            let all = self.state["subnets"].as_object().into_iter().flatten();
-            subnets = all.filter(|(_, tags)| !tags[tag].is_null()).map(|(id, _)| id.clone()).collect();
-        }
-        if !subnets.is_empty() {
-            subnets.sort();
-            self.same("Subnets", &subnets.into(), &found["Subnets"]);
+        subnets.sort();
+        self.same("Subnets", &subnets.into(), &found["Subnets"]);
+        for mapping in list(&wanted["SubnetMappings"]) {
+            let subnet = text(&mapping["SubnetId"]);
+            for key in ["AllocationId", "PrivateIPv4Address"] {
+                self.same(&format!("{key} in {subnet}"), &mapping[key], &found["Addresses"][&subnet][key]);
+            }
         }
         self.attributes(
             &format!("{} load balancer", text(&wanted["Scheme"])),
@@ -181,6 +187,21 @@ impl<'a> Comparison<'a> {
         self.attributes(&kind, &wanted["Attributes"], &found["Attributes"]);
     }
 
+    /// Target groups of the Service that are not in its model, or stand beside others of it.
+    fn others(&mut self, model: &Value) {
+        let stack = format!("{}/{}", text(&model["namespace"]), text(&model["name"]));
+        let wanted: Vec<String> = list(&model["targetGroups"]).iter().map(|group| text(&group["Resource"])).collect();
+        let all = self.state["targetGroups"].as_object().into_iter().flatten();
+        // Those of Services that its listeners forward to besides bear its tag too.
+        let ours = all.filter(|(resource, _)| resource.starts_with(&format!("{stack}:")));
+        for (resource, group) in ours.filter(|(resource, _)| !wanted.contains(resource)) {
+            self.wrong.push(format!("there is a target group {} of {resource}", group["TargetGroupName"]));
+        }
+        for surplus in list(&self.state["surplus"]).iter().filter(|group| group["Tags"][STACK] == stack.as_str()) {
+            self.wrong.push(format!("target group {} stands beside another", surplus["TargetGroupName"]));
+        }
+    }
+
     fn security_group(&mut self, wanted: &Value) {
         let id = text(&wanted["GroupId"]);
         let found = &self.state["securityGroups"][&id];
@@ -216,7 +237,9 @@ impl<'a> Comparison<'a> {
         let own = |binding: &&Value| {
             wanted.iter().any(|wanted| wanted["spec"]["serviceRef"]["name"] == binding["spec"]["serviceRef"]["name"])
         };
-        self.same("number of bindings", &wanted.len().into(), &found.iter().filter(own).count().into());
+        if !self.beside {
+            self.same("number of bindings", &wanted.len().into(), &found.iter().filter(own).count().into());
+        }
     }
 
     /// Attributes that are set are as they are set; all others are as AWS makes them.
@@ -260,7 +283,7 @@ impl<'a> Comparison<'a> {
                 }
             }
             // Ranges of subnets, which the Service alone does not tell.
-            Value::Array(items) if items.is_empty() && what.ends_with(".from") => {}
+            Value::Array(items) if items.is_empty() && what.rsplit('.').next() == Some("from") => {}
             // What is off may be left out.
             Value::Bool(false) if found.is_null() => {}
             other => self.same(what, other, found),

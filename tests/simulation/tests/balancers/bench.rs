@@ -181,6 +181,7 @@ impl Bench {
             recorded: ManagedFields::read(self.annotation.as_deref()),
             remembered: self.remembered.clone(),
             settled: self.settled.clone(),
+            kept_groups: None,
         };
         inputs.follow_existing(&self.service, &self.observed);
         inputs

@@ -13,6 +13,7 @@ mod bench;
 mod crash;
 mod life;
 mod messages;
+mod security_groups;
 mod services;
 mod stage;
 mod vectors;

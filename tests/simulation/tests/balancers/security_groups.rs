@@ -1,0 +1,68 @@
+//! Security groups that a Service no longer wants: those that can go do, and those that its load balancer has stay.
+
+use std::time::Duration;
+
+use registrar_core::aws::{Call, Reply, SecurityGroup};
+use simulation::aws;
+
+use crate::{life::STORY, services::service, stage::Stage};
+
+/// A security group of the world, which a Service may name.
+const NAMED: &str = "sg-0d00000000000ddd1";
+
+fn minutes(n: u64) -> Duration {
+    Duration::from_mins(n)
+}
+
+/// The security groups that were made for Services, the shared one aside.
+fn managed(stage: &mut Stage) -> Vec<SecurityGroup> {
+    let call = Call::DescribeSecurityGroups { ids: Vec::new(), filters: Vec::new() };
+    let Ok(Reply::SecurityGroups(mut found)) = aws::call(&mut stage.model, &call, stage.now).outcome else {
+        panic!("no answer")
+    };
+    found.retain(|group| group.tags.contains_key("service.k8s.aws/stack"));
+    found
+}
+
+#[test]
+fn a_managed_group_goes_however_late_the_service_names_others_again() {
+    for deleted in [false, true] {
+        let mut stage = Stage::new();
+        let named =
+            "  annotations:\n    service.beta.kubernetes.io/aws-load-balancer-security-groups: ".to_owned() + NAMED;
+        let key = stage.apply(service(&STORY.replace("  annotations:", &named)));
+        stage.run(minutes(1));
+        assert!(stage.is_active(&key), "{:?}", stage.conditions(&key));
+        assert!(managed(&mut stage).is_empty());
+        stage.annotate(&key, "security-groups", None);
+        stage.run(minutes(1));
+        assert_eq!(managed(&mut stage).len(), 1);
+        if deleted {
+            stage.delete(&key);
+        } else {
+            stage.annotate(&key, "security-groups", Some(NAMED));
+        }
+        stage.run(minutes(2));
+        assert!(managed(&mut stage).is_empty(), "deleted: {deleted}, {:#?}", stage.sent);
+    }
+}
+
+#[test]
+fn a_load_balancer_that_is_asked_for_no_groups_keeps_those_that_it_has_and_their_rules() {
+    let mut stage = Stage::new();
+    let key = stage.apply(service(STORY));
+    stage.run(minutes(1));
+    let (groups, bindings) = (managed(&mut stage), stage.bindings.clone());
+    assert_eq!((groups.len(), bindings.len()), (1, 1));
+    stage.sent.clear();
+    stage.annotate(&key, "disable-nlb-sg", Some("true"));
+    stage.run(minutes(10));
+    let conditions = stage.conditions(&key);
+    assert!(conditions.iter().any(|said| said.starts_with("Blocked=True Replacement:")), "{conditions:?}");
+    assert_eq!(managed(&mut stage), groups);
+    let networking = |bindings: &std::collections::BTreeMap<_, nlb::targetgroupbinding::TargetGroupBinding>| {
+        bindings.values().map(|binding| binding.spec.networking.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(networking(&stage.bindings), networking(&bindings));
+    assert!(!stage.writes().iter().any(|write| write.contains("SecurityGroup")), "{:?}", stage.writes());
+}
