@@ -70,8 +70,9 @@ pub struct ModelSettings {
     pub enable_backend_security_group: bool,
     /// Whether a Service with security groups of its own gets rules towards its targets, if it does not say.
     pub enable_manage_backend_security_group_rules: bool,
-    /// How long an NLB goes on sending new connections to a target that was deregistered, in seconds: the `auto` of the
-    /// drain delay.
+    /// How long an NLB goes on sending new connections to a target that was deregistered, or to a target group that its
+    /// listener no longer names, in seconds: the `auto` of the drain delay, and for how long a group that was replaced
+    /// stays.
     pub drain_floor_seconds: u32,
     /// Switches.
     pub features: Features,

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Service;
 use nlb::service::{self, LoadBalancerSpec, Ownership, ownership, spec::GroupRef};
 
 use super::{
-    machine::{Machine, SETTLED, annotation},
+    machine::{Machine, annotation},
     status::hostname_of,
     view::{View, backend},
 };
@@ -77,7 +77,7 @@ impl Machine {
             deleting: binding.meta.deleting,
             spec: Arc::clone(&binding.spec),
         });
-        let settled = self.settling.iter().filter(|(_, since)| view.now >= **since + SETTLED);
+        let settled = self.settling.iter().filter(|(_, since)| view.now >= **since + view.settled_after());
         let mut inputs = Inputs {
             environment: Arc::clone(view.environment),
             service: key.clone(),

@@ -27,8 +27,6 @@ const STALLED: Duration = Duration::from_mins(5);
 pub(super) const LONGEST: Duration = Duration::from_mins(1);
 /// What was read is old after this, when the Service changes.
 const STALE: Duration = Duration::from_secs(30);
-/// New connections reach a target group no more when no listener has referred to it for this long.
-pub(super) const SETTLED: Duration = Duration::from_mins(2);
 
 /// What is to be sent.
 #[derive(Debug, Clone, PartialEq)]
@@ -248,7 +246,7 @@ impl Machine {
             return None;
         };
         self.due_at = now + LONGEST;
-        self.take(step, now)
+        self.take(step, view)
     }
 
     fn is_refused(&self, step: &Step, now: Duration) -> bool {
@@ -257,12 +255,12 @@ impl Machine {
     }
 
     /// Carries a step of a plan out.
-    fn take(&mut self, step: &Step, now: Duration) -> Option<Act> {
+    fn take(&mut self, step: &Step, view: &View) -> Option<Act> {
         let send = match &step.operation {
             Operation::Aws(call) => Send::Aws(call.clone(), Priority::LoadBalancers),
             Operation::Kubernetes(request) => Send::Kubernetes(request.clone()),
             Operation::Wait(wait) => {
-                self.wait(wait, now);
+                self.wait(wait, view);
                 return None;
             }
         };
@@ -355,7 +353,8 @@ impl Machine {
         act(Send::Kubernetes(request), "so that everybody can see how it is")
     }
 
-    fn wait(&mut self, wait: &Wait, now: Duration) {
+    fn wait(&mut self, wait: &Wait, view: &View) {
+        let now = view.now;
         self.polls += 1;
         let pause = |longest: u64| now + Duration::from_secs((1 << self.polls.min(6)).min(longest));
         match wait {
@@ -376,7 +375,7 @@ impl Machine {
             }
             Wait::Settled(group) => {
                 let since = *self.settling.entry(group.clone()).or_insert(now);
-                self.due_at = since + SETTLED;
+                self.due_at = since + view.settled_after();
             }
             // A watch says so.
             Wait::BindingGone(_) | Wait::SharedGroup => self.due_at = now + LONGEST,
@@ -399,7 +398,7 @@ impl Machine {
         let provisioning = |found: &&crate::aws::LoadBalancer| found.state == "provisioning";
         if let Some(found) = self.observed.load_balancers.values().flatten().find(provisioning) {
             let name = found.name.clone();
-            self.wait(&Wait::Active(name.clone()), now);
+            self.wait(&Wait::Active(name.clone()), view);
             self.observed.load_balancers.remove(&name);
         } else {
             self.polls = 0;

@@ -34,6 +34,11 @@ impl View<'_> {
         self.bindings.get(service).into_iter().flatten().filter_map(|key| self.cluster.bindings.get(key))
     }
 
+    /// New connections reach a target group no more when no listener has referred to it for this long.
+    pub(super) fn settled_after(&self) -> Duration {
+        Duration::from_secs(u64::from(self.environment.settings.drain_floor_seconds))
+    }
+
     /// How long an unchanged Service is left alone: 4 to 5 minutes. With more than 60 of them a look at each takes a share
     /// of what AWS allows.
     pub(super) fn audit_period(&self, service: &Key) -> Duration {

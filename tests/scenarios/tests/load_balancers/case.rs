@@ -65,11 +65,6 @@ impl Course {
         }
         courses
     }
-
-    /// Whether target groups take the place of others in it, which takes minutes.
-    pub(crate) fn replaces(vector: &Vector) -> bool {
-        Self::of(vector).contains(&Self::Away)
-    }
 }
 
 /// What AWS is to have after a step.

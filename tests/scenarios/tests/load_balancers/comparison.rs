@@ -37,8 +37,6 @@ pub(crate) struct Comparison<'a> {
     defaults: &'a mut Defaults,
     /// Whether the resources are as they were created: what the model does not set is a default then.
     fresh: bool,
-    /// Whether target groups may stand beside those that have taken their place.
-    beside: bool,
     wrong: Vec<String>,
 }
 
@@ -50,9 +48,8 @@ impl<'a> Comparison<'a> {
         bindings: &[Value],
         defaults: &'a mut Defaults,
         fresh: bool,
-        beside: bool,
     ) -> Vec<String> {
-        let mut comparison = Self { state, defaults, fresh, beside, wrong: Vec::new() };
+        let mut comparison = Self { state, defaults, fresh, wrong: Vec::new() };
         let model = comparison.resolved(model);
         comparison.load_balancer(&model);
         for group in list(&model["targetGroups"]) {
@@ -61,9 +58,7 @@ impl<'a> Comparison<'a> {
         for group in list(&model["securityGroups"]) {
             comparison.security_group(group);
         }
-        if !beside {
-            comparison.others(&model);
-        }
+        comparison.others(&model);
         comparison.bindings(list(&model["bindings"]), bindings);
         comparison.wrong
     }
@@ -237,9 +232,7 @@ impl<'a> Comparison<'a> {
         let own = |binding: &&Value| {
             wanted.iter().any(|wanted| wanted["spec"]["serviceRef"]["name"] == binding["spec"]["serviceRef"]["name"])
         };
-        if !self.beside {
-            self.same("number of bindings", &wanted.len().into(), &found.iter().filter(own).count().into());
-        }
+        self.same("number of bindings", &wanted.len().into(), &found.iter().filter(own).count().into());
     }
 
     /// Attributes that are set are as they are set; all others are as AWS makes them.

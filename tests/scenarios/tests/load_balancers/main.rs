@@ -11,10 +11,7 @@ mod registrar;
 mod stages;
 mod world;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use nlb::settings::ModelSettings;
@@ -24,20 +21,17 @@ use vectors::Vector;
 use self::{
     case::Course,
     registrar::Registrar,
-    stages::{Outcome, Pace, Stages},
+    stages::{Outcome, Stages},
     world::World,
 };
 
 /// The Deployment and the Service of the README.
 const STORY: &str = include_str!("../../../lab/stories/echo-service-nlb.yaml");
 const REQUESTS: usize = 100;
-/// As many load balancers at once as there are addresses for in each subnet, beside those of the slow ones.
-const WAVE: usize = 80;
-const QUICK: Pace = Pace { patience: Duration::from_secs(40), pause: Duration::from_millis(200), beside: false };
-/// A target group that takes another's place is there with it for two minutes.
-const SLOW: Pace = Pace { patience: Duration::from_secs(200), pause: Duration::from_secs(4), beside: false };
-/// With other settings nobody waits for that.
-const BESIDE: Pace = Pace { beside: true, ..QUICK };
+/// As many load balancers at once as there are addresses for in each subnet.
+const WAVE: usize = 90;
+/// Seconds that a target group which was replaced stays. Nobody sends anything to those that are built here.
+const FLOOR: u32 = 5;
 
 #[tokio::test]
 async fn a_service_is_applied_and_all_its_pods_answer_by_the_name_that_it_gets() -> Result<()> {
@@ -77,13 +71,13 @@ async fn every_vector_applied_taken_away_and_applied_again_leaves_aws_as_the_mod
     let only = std::env::var("VECTORS").unwrap_or_default();
     let mut all = vectors::accepted()?;
     all.retain(|vector| vector.name.contains(&only));
+    for settings in all.iter_mut().map(|vector| &mut vector.settings) {
+        if settings.drain_floor_seconds == ModelSettings::default().drain_floor_seconds {
+            settings.drain_floor_seconds = FLOOR;
+        }
+    }
     let (here, elsewhere): (Vec<&Vector>, Vec<&Vector>) = all.iter().partition(|vector| vector.settings == settings());
-    // Those whose target groups are replaced take minutes, in which nobody may start the registrar again.
-    let (slow, quick): (Vec<&Vector>, Vec<&Vector>) = here.into_iter().partition(|vector| Course::replaces(vector));
-    let (own, quick, slow) = (settings(), courses(&quick), courses(&slow));
-    let (mut outcome, replaced) =
-        futures::try_join!(waves(&quick, &own, &world, QUICK), waves(&slow, &own, &world, SLOW))?;
-    outcome.add(replaced);
+    let mut outcome = waves(&courses(&here), &settings(), &world).await?;
     let mut by_settings: Vec<(&ModelSettings, Vec<&Vector>)> = Vec::new();
     for vector in elsewhere {
         match by_settings.iter_mut().find(|(settings, _)| **settings == vector.settings) {
@@ -93,21 +87,19 @@ async fn every_vector_applied_taken_away_and_applied_again_leaves_aws_as_the_mod
     }
     for (settings, vectors) in &by_settings {
         registrar.configure(settings).await?;
-        outcome.add(waves(&courses(vectors), settings, &world, BESIDE).await?);
+        outcome.add(waves(&courses(vectors), settings, &world).await?);
     }
-    if !by_settings.is_empty() {
-        registrar.restore().await?;
-    }
+    registrar.restore().await?;
     world.end().await?;
     lab.end().await?;
     report(&outcome, by_settings.len(), only.is_empty())
 }
 
 /// All courses of vectors, as many at once as there is room for.
-async fn waves(courses: &[(&Vector, Course)], settings: &ModelSettings, world: &World, pace: Pace) -> Result<Outcome> {
+async fn waves(courses: &[(&Vector, Course)], settings: &ModelSettings, world: &World) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for wave in courses.chunks(WAVE) {
-        outcome.add(Stages::run(wave, settings, world, pace).await?);
+        outcome.add(Stages::run(wave, settings, world).await?);
     }
     Ok(outcome)
 }
@@ -140,9 +132,9 @@ fn report(outcome: &Outcome, settings: usize, whole: bool) -> Result<()> {
     Ok(())
 }
 
-/// Those of the lab.
+/// Those of most vectors: the lab's, in less of a hurry to nothing.
 fn settings() -> ModelSettings {
-    ModelSettings { cluster_name: "lab".to_owned(), ..ModelSettings::default() }
+    ModelSettings { cluster_name: "lab".to_owned(), drain_floor_seconds: FLOOR, ..ModelSettings::default() }
 }
 
 /// A program's answer as JSON.

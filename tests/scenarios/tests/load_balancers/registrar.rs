@@ -47,7 +47,7 @@ impl Registrar {
         let buckets = ["describe", "targets", "modify", "other", "ec2Describe", "ec2Write"];
         registrar.own["rates"] =
             buckets.iter().map(|&name| (name, json!({"burst": 1000, "perSecond": 1000}))).collect();
-        registrar.restore().await?;
+        registrar.configure(&super::settings()).await?;
         Ok(registrar)
     }
 
@@ -77,7 +77,11 @@ impl Registrar {
         let deployments = [NAME, WEBHOOK].map(|name| format!("deployment/{name}"));
         let replicas = format!("--replicas={replicas}");
         run("kubectl", &["-n", SYSTEM, "scale", &replicas, &deployments[0], &deployments[1]], "").await?;
-        run("kubectl", &["-n", SYSTEM, "rollout", "restart", &deployments[0], &deployments[1]], "").await?;
+        run("kubectl", &["-n", SYSTEM, "rollout", "restart", &deployments[0]], "").await?;
+        // Nobody waits here for a webhook that takes leave of its clients.
+        let at_once = ["--grace-period=0", "--force", "--wait=false"];
+        let webhooks = ["-n", SYSTEM, "delete", "pods", "-l", &format!("app.kubernetes.io/name={WEBHOOK}")];
+        run("kubectl", &[&webhooks[..], &at_once].concat(), "").await?;
         let ready = |deployment: &String| {
             let arguments = ["-n", SYSTEM, "rollout", "status", deployment, "--timeout=60s"].map(str::to_owned);
             async move { run("kubectl", &arguments.each_ref().map(String::as_str), "").await }

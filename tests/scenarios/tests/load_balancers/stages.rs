@@ -30,19 +30,12 @@ use super::{
 const AT_ONCE: usize = 12;
 /// One Service of so many is planned.
 const PLANNED: usize = 8;
+/// A step may take this long to settle.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Nothing may be left after so long.
 const GONE: Duration = Duration::from_mins(1);
-
-/// How long a wave takes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
-    /// A step may take this long to settle.
-    pub(crate) patience: Duration,
-    /// Between two looks.
-    pub(crate) pause: Duration,
-    /// Whether target groups that others have taken the place of may stand beside them still.
-    pub(crate) beside: bool,
-}
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -72,23 +65,17 @@ impl Outcome {
 pub(crate) struct Stages {
     cases: Vec<Case>,
     settings: ModelSettings,
-    pace: Pace,
     defaults: Defaults,
     outcome: Outcome,
 }
 
 impl Stages {
     /// Takes all through their steps and deletes them.
-    pub(crate) async fn run(
-        wave: &[(&Vector, Course)],
-        settings: &ModelSettings,
-        world: &World,
-        pace: Pace,
-    ) -> Result<Outcome> {
+    pub(crate) async fn run(wave: &[(&Vector, Course)], settings: &ModelSettings, world: &World) -> Result<Outcome> {
         let cases = stream::iter(wave).map(|&(vector, course)| Case::begin(vector, course, world));
         let cases: Vec<Case> = cases.buffered(AT_ONCE).try_collect().await?;
         let settings = settings.clone();
-        let mut stages = Self { cases, settings, pace, defaults: Defaults::new(), outcome: Outcome::default() };
+        let mut stages = Self { cases, settings, defaults: Defaults::new(), outcome: Outcome::default() };
         let longest = stages.cases.iter().map(|case| case.steps.len()).max().unwrap_or_default();
         for step in 0..longest {
             stages.play(step).await?;
@@ -103,7 +90,7 @@ impl Stages {
         let refused = stream::iter(going).map(|case| case.put(step)).buffer_unordered(AT_ONCE);
         let refused: Vec<String> = refused.filter_map(async |refused| refused).collect().await;
         self.outcome.wrong.extend(refused);
-        let deadline = Instant::now() + self.pace.patience;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let wrong = self.differences(step).await?;
             if wrong.is_empty() {
@@ -113,7 +100,7 @@ impl Stages {
                 self.outcome.wrong.extend(wrong);
                 return Ok(());
             }
-            sleep(self.pace.pause).await;
+            sleep(PAUSE).await;
         }
     }
 
@@ -135,11 +122,7 @@ impl Stages {
                     case.stopped = Some(blocked["message"].as_str().unwrap_or_default().to_owned());
                     true
                 }
-                // While a target group is on its way out there is something that is still to be done.
-                (_, blocked) => {
-                    let retires = self.pace.beside && case.course != Course::Round && step > 0;
-                    (active || retires) && blocked.is_none()
-                }
+                (_, blocked) => active && blocked.is_none(),
             };
             if !settled {
                 unsettled.push(format!("{}: {:?}", case.name(step), conditions().collect::<Vec<_>>()));
@@ -177,8 +160,7 @@ impl Stages {
                     };
                     let none = Vec::new();
                     let bindings = bindings.get(namespace).unwrap_or(&none);
-                    let differences =
-                        Comparison::of(&model, &state, bindings, &mut self.defaults, fresh, self.pace.beside);
+                    let differences = Comparison::of(&model, &state, bindings, &mut self.defaults, fresh);
                     if step == 0 {
                         case.first = Some(model);
                     }
@@ -192,8 +174,7 @@ impl Stages {
 
     /// What the registrar would still do, by its own plan. It spares AWS's limits, so that only some Services are planned.
     async fn plans(&mut self) -> Result<()> {
-        let settled = |case: &&Case| case.stopped.is_none() && !(self.pace.beside && case.course != Course::Round);
-        let going = self.cases.iter().filter(settled).step_by(PLANNED);
+        let going = self.cases.iter().filter(|case| case.stopped.is_none()).step_by(PLANNED);
         let plans = stream::iter(going).map(|case| async {
             let report = registrar::plan(&self.settings, &["-n", &case.lab.namespace], "").await?;
             let steps = report["services"].as_array().into_iter().flatten().filter(|plan| plan["name"] == "web");

@@ -1,6 +1,6 @@
 //! Services from the watch to the load balancer and back, through the whole core.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
 use registrar_core::{
@@ -162,6 +162,31 @@ fn a_rule_that_somebody_adds_by_hand_ends_what_was_said_of_its_security_group() 
     stage.sent.clear();
     stage.run(minutes(4));
     assert_eq!(stage.writes(), Vec::<&str>::new());
+}
+
+/// How many target groups there are.
+fn target_groups(stage: &mut Stage) -> usize {
+    let every = Call::DescribeTargetGroups(TargetGroupQuery::All { marker: None });
+    let Reply::TargetGroups { target_groups, .. } = ask(stage, every) else { panic!("no target groups") };
+    target_groups.len()
+}
+
+#[test]
+fn a_target_group_that_was_replaced_stays_for_as_long_as_new_connections_reach_it() {
+    for floor in [30, 120, 300] {
+        let mut stage = Stage::new();
+        Arc::make_mut(&mut stage.settings.model).drain_floor_seconds = floor;
+        stage.start();
+        let key = stage.apply(service(&STORY.replace("targetPort: 8080", "targetPort: 8080, nodePort: 30080")));
+        stage.pod_with_interface("own", "echoserver", false);
+        stage.run(minutes(1));
+        assert!(stage.is_active(&key), "{:?}", stage.conditions(&key));
+        stage.annotate(&key, "nlb-target-type", Some("instance"));
+        stage.run(Duration::from_secs(u64::from(floor) - 1));
+        assert_eq!(target_groups(&mut stage), 2, "within {floor} s");
+        stage.run(minutes(1));
+        assert_eq!(target_groups(&mut stage), 1, "a minute after {floor} s");
+    }
 }
 
 #[test]
