@@ -78,10 +78,10 @@ impl Registrar {
         let replicas = format!("--replicas={replicas}");
         run("kubectl", &["-n", SYSTEM, "scale", &replicas, &deployments[0], &deployments[1]], "").await?;
         run("kubectl", &["-n", SYSTEM, "rollout", "restart", &deployments[0]], "").await?;
-        // Nobody waits here for a webhook that takes leave of its clients.
-        let at_once = ["--grace-period=0", "--force", "--wait=false"];
-        let webhooks = ["-n", SYSTEM, "delete", "pods", "-l", &format!("app.kubernetes.io/name={WEBHOOK}")];
-        run("kubectl", &[&webhooks[..], &at_once].concat(), "").await?;
+        // A webhook that takes leave of its clients would be waited for.
+        let webhooks = format!("app.kubernetes.io/name={WEBHOOK}");
+        let soon = ["--grace-period=1", "--wait=false"];
+        run("kubectl", &[&["-n", SYSTEM, "delete", "pods", "-l", &webhooks], &soon[..]].concat(), "").await?;
         let ready = |deployment: &String| {
             let arguments = ["-n", SYSTEM, "rollout", "status", deployment, "--timeout=60s"].map(str::to_owned);
             async move { run("kubectl", &arguments.each_ref().map(String::as_str), "").await }
