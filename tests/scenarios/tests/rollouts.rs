@@ -12,7 +12,7 @@ use serde_json::json;
 /// Connections a second.
 const RATE: u32 = 500;
 const REPLICAS: u32 = 4;
-/// How many times [`STRATEGIES`] are gone through, one after the other, unless the environment says otherwise.
+/// How many rollouts there are, with each of [`STRATEGIES`] in its turn, unless the environment says otherwise.
 const ROLLOUTS: usize = 5;
 const STRATEGIES: [(&str, &str); 3] = [("1", "0"), ("25%", "25%"), ("100%", "0")];
 /// Bounds a failure of one phase.
