@@ -132,7 +132,7 @@ fn report(outcome: &Outcome, settings: usize, whole: bool) -> Result<()> {
     Ok(())
 }
 
-/// Those of most vectors: the lab's, in less of a hurry to nothing.
+/// Those of most vectors: the lab's, but that target groups which were replaced go sooner.
 fn settings() -> ModelSettings {
     ModelSettings { cluster_name: "lab".to_owned(), drain_floor_seconds: FLOOR, ..ModelSettings::default() }
 }
