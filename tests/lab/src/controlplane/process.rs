@@ -51,6 +51,9 @@ impl Process {
         let child = Command::new(file)
             .args(arguments)
             .env_clear()
+            // A lab is short and its cores are few: memory is collected when there is much of it, not whenever it doubled.
+            .env("GOGC", "1000")
+            .env("GOMEMLIMIT", "2GiB")
             .stdin(Stdio::null())
             .stdout(output.try_clone().map_err(failed)?)
             .stderr(output)
