@@ -5,13 +5,16 @@
 //!
 //! A [`World`] that exists is valid: every subnet lies in the VPC and in a known zone, no two overlap, every instance's
 //! address lies in its subnet, and every id is used once.
+//!
+//! IPv6 is optional, for the VPC and for each subnet. Who has an IPv4 address in a place with IPv6 has an IPv6 address
+//! with the same last 32 bits ([`World::ipv6_of`]), so that addresses are given out once for both.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
 /// The world of the lab unless another file is named.
@@ -49,16 +52,19 @@ pub enum Error {
         /// The address or range.
         address: String,
         /// Where it would have to be.
-        range: Ipv4Net,
+        range: IpNet,
     },
     /// Two subnets that share addresses.
     #[error("subnets {0} and {1} overlap")]
     Overlap(String, String),
+    /// A subnet with IPv6 in a VPC without.
+    #[error("subnet {0} has an IPv6 block, but the VPC has none")]
+    NoIpv6(String),
     /// An address of the lab itself inside a subnet.
     #[error("infrastructure address {address} lies in subnet {subnet}, so a pod could be given it")]
     InfrastructureInSubnet {
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The subnet's id.
         subnet: String,
     },
@@ -83,6 +89,9 @@ pub struct World {
     pub infrastructure: Infrastructure,
     /// Addresses outside the VPC for clients of load balancers.
     pub clients: Ipv4Net,
+    /// The same for clients with IPv6.
+    #[serde(default)]
+    pub ipv6_clients: Option<Ipv6Net>,
     /// Availability zones, in the order in which nodes are spread over them.
     pub zones: Vec<Zone>,
     /// Subnets of the VPC.
@@ -100,7 +109,7 @@ pub struct World {
     pub roles: Vec<Role>,
 }
 
-/// A VPC with one CIDR block.
+/// A VPC with one CIDR block of each family.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vpc {
@@ -108,6 +117,9 @@ pub struct Vpc {
     pub id: String,
     /// Its IPv4 block.
     pub cidr: Ipv4Net,
+    /// Its IPv6 block, of 56 bits in AWS.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Net>,
 }
 
 /// Where the lab's own servers listen.
@@ -150,6 +162,9 @@ pub struct Subnet {
     pub zone: String,
     /// Its IPv4 block, inside the VPC's.
     pub cidr: Ipv4Net,
+    /// Its IPv6 block, of 64 bits in AWS, inside the VPC's.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Net>,
     /// Whether its route table leads to an internet gateway.
     #[serde(default)]
     pub public: bool,
@@ -214,6 +229,26 @@ pub struct Role {
     pub service_accounts: Vec<String>,
 }
 
+impl Subnet {
+    /// Whether an address belongs to it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.cidr.contains(&address),
+            IpAddr::V6(address) => self.ipv6.is_some_and(|range| range.contains(&address)),
+        }
+    }
+
+    /// The IPv6 address of who has this IPv4 address here, if the subnet has IPv6.
+    pub fn ipv6_of(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        self.ipv6.map(|range| embedded(range, address))
+    }
+}
+
+/// The address of a range that ends in an IPv4 address.
+fn embedded(range: Ipv6Net, address: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(range.network()) | u128::from(u32::from(address)))
+}
+
 impl World {
     /// Reads and checks a description in the format of `world.yaml`.
     pub fn parse(yaml: &str) -> Result<Self, Error> {
@@ -246,8 +281,29 @@ impl World {
     }
 
     /// The subnet that an address belongs to.
-    pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
-        self.subnets.iter().find(|s| s.cidr.contains(&address))
+    pub fn subnet_of(&self, address: impl Into<IpAddr>) -> Option<&Subnet> {
+        let address = address.into();
+        self.subnets.iter().find(|s| s.contains(address))
+    }
+
+    /// The IPv6 address of who has this IPv4 address in the VPC: in its subnet's block, or for who is in no subnet, in
+    /// the VPC's first 64 bits.
+    pub fn ipv6_of(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        match self.subnet_of(address) {
+            Some(subnet) => subnet.ipv6_of(address),
+            None => self.vpc.ipv6.map(|range| embedded(range, address)),
+        }
+    }
+
+    /// The same world for a machine without IPv6.
+    #[must_use]
+    pub fn without_ipv6(mut self) -> Self {
+        self.vpc.ipv6 = None;
+        self.ipv6_clients = None;
+        for subnet in &mut self.subnets {
+            subnet.ipv6 = None;
+        }
+        self
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -279,7 +335,8 @@ impl World {
                 return Err(Error::Unknown { owner: owner(), kind: "subnet", name: subnet.clone() });
             };
             if !subnet.cidr.contains(&address) {
-                return Err(Error::Outside { owner: owner(), address: address.to_string(), range: subnet.cidr });
+                let (address, range) = (address.to_string(), subnet.cidr.into());
+                return Err(Error::Outside { owner: owner(), address, range });
             }
             if let Some(name) = groups.iter().find(|id| !self.security_groups.iter().any(|g| g.id == **id)) {
                 return Err(Error::Unknown { owner: owner(), kind: "security group", name: name.clone() });
@@ -295,12 +352,23 @@ impl World {
                 return Err(Error::Unknown { owner: owner(), kind: "zone", name: subnet.zone.clone() });
             }
             if !self.vpc.cidr.contains(&subnet.cidr) {
-                return Err(Error::Outside { owner: owner(), address: subnet.cidr.to_string(), range: self.vpc.cidr });
+                let (address, range) = (subnet.cidr.to_string(), self.vpc.cidr.into());
+                return Err(Error::Outside { owner: owner(), address, range });
+            }
+            match (subnet.ipv6, self.vpc.ipv6) {
+                (Some(range), Some(vpc)) if !vpc.contains(&range) => {
+                    let address = range.to_string();
+                    return Err(Error::Outside { owner: owner(), address, range: vpc.into() });
+                }
+                (Some(_), None) => return Err(Error::NoIpv6(subnet.id.clone())),
+                _ => {}
             }
         }
         for (n, a) in self.subnets.iter().enumerate() {
             for b in &self.subnets[n + 1..] {
-                if a.cidr.contains(&b.cidr) || b.cidr.contains(&a.cidr) {
+                let is_shared = |(a, b): (IpNet, IpNet)| a.contains(&b) || b.contains(&a);
+                let ipv6 = a.ipv6.zip(b.ipv6).map(|(a, b)| (a.into(), b.into()));
+                if is_shared((a.cidr.into(), b.cidr.into())) || ipv6.is_some_and(is_shared) {
                     return Err(Error::Overlap(a.id.clone(), b.id.clone()));
                 }
             }
@@ -308,10 +376,13 @@ impl World {
         for address in self.infrastructure.addresses() {
             if !self.vpc.cidr.contains(&address) {
                 let (owner, address) = ("infrastructure".to_owned(), address.to_string());
-                return Err(Error::Outside { owner, address, range: self.vpc.cidr });
+                return Err(Error::Outside { owner, address, range: self.vpc.cidr.into() });
             }
-            if let Some(subnet) = self.subnet_of(address) {
-                return Err(Error::InfrastructureInSubnet { address, subnet: subnet.id.clone() });
+            let both = [Some(IpAddr::V4(address)), self.ipv6_of(address).map(IpAddr::V6)];
+            for address in both.into_iter().flatten() {
+                if let Some(subnet) = self.subnet_of(address) {
+                    return Err(Error::InfrastructureInSubnet { address, subnet: subnet.id.clone() });
+                }
             }
         }
         Ok(())
@@ -352,6 +423,22 @@ mod tests {
     }
 
     #[test]
+    fn ipv6_address_has_the_last_bits_of_the_ipv4_address_in_the_block_of_its_place() {
+        let world = World::parse(DEFAULT).expect("valid");
+        let of = |address: [u8; 4]| world.ipv6_of(address.into()).map(|address| address.to_string());
+        assert_eq!(of([192, 168, 12, 10]).as_deref(), Some("2001:db8:0:1a12::c0a8:c0a"));
+        assert_eq!(of([192, 168, 0, 10]).as_deref(), Some("2001:db8:0:1a00::c0a8:a"), "of no subnet");
+        for instance in &world.instances {
+            let address = world.ipv6_of(instance.address).expect("the default world has IPv6");
+            assert_eq!(world.subnet_of(address).map(|s| &s.id), Some(&instance.subnet), "{address}");
+        }
+        assert!(world.subnet_of("2001:db8:0:1a00::c0a8:a".parse::<Ipv6Addr>().expect("an address")).is_none());
+        let without = world.without_ipv6();
+        assert_eq!(without.ipv6_of([192, 168, 12, 10].into()), None);
+        without.check().expect("IPv6 is optional");
+    }
+
+    #[test]
     fn each_mistake_is_refused_with_the_names_that_it_concerns() {
         let cases = [
             ("unknown field", "region:", "regoin:", "regoin"),
@@ -361,6 +448,15 @@ mod tests {
             ("instance outside its subnet", "address: 192.168.12.10", "address: 192.168.11.11", "192.168.11.11"),
             ("two instances, one id", "i-0b0000000000000b1", "i-0a0000000000000a1", "twice"),
             ("infrastructure in a subnet", "dns: 192.168.0.2", "dns: 192.168.1.2", "subnet-0a00000000000aaa1"),
+            (
+                "IPv6 outside the VPC",
+                "ipv6: 2001:db8:0:1a02::/64",
+                "ipv6: 2001:db8:0:2a02::/64",
+                "2a02::/64 is not inside",
+            ),
+            ("overlapping IPv6", "ipv6: 2001:db8:0:1a02::/64", "ipv6: 2001:db8:0:1a01::/80", "overlap"),
+            ("IPv6 without the VPC's", "  ipv6: 2001:db8:0:1a00::/56\n", "", "but the VPC has none"),
+            ("infrastructure in IPv6 of a subnet", "1a02::/64", "1a00::/64", "subnet-0b00000000000bbb1"),
             ("unknown group", "[sg-0d00000000000ddd1]", "[sg-1]", "the security group sg-1"),
         ];
         for (name, from, to, says) in cases {
