@@ -35,7 +35,7 @@ pub async fn send(
 ) -> Result<Answered, Failure> {
     let began = Instant::now();
     let deadline = began + patience;
-    let mut stream = match timeout_at(deadline, dial(from, to)).await {
+    let mut stream = match timeout_at(deadline, dial(from.map(Into::into), to.into())).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(Failure::of_connect(&error)),
         Err(_) => return Err(Failure::new(Kind::Timeout, format!("no connection within {patience:?}"))),

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
 };
 
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
@@ -15,12 +15,12 @@ use tokio::net::{TcpSocket, TcpStream};
 /// with those counted that closed in the last minute.
 ///
 /// Errors are those of the connect itself: refused, unreachable, or the system's own connect timeout of some two minutes.
-pub async fn dial(source: Option<Ipv4Addr>, target: SocketAddrV4) -> io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
+pub async fn dial(source: Option<IpAddr>, target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
     if let Some(source) = source {
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
-        socket.bind(SocketAddr::new(source.into(), 0))?;
+        socket.bind(SocketAddr::new(source, 0))?;
     }
-    socket.connect(target.into()).await
+    socket.connect(target).await
 }

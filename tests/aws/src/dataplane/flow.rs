@@ -193,13 +193,13 @@ impl Flows {
 /// Dials with the source address of a route.
 async fn dial_from(source: Source, target: SocketAddrV4) -> io::Result<TcpStream> {
     let client = match source {
-        Source::LoadBalancer(address) => return dial(Some(address), target).await,
+        Source::LoadBalancer(address) => return dial(Some(address.into()), target.into()).await,
         Source::Client(client) => *client.ip(),
     };
-    match dial(Some(client), target).await {
+    match dial(Some(client.into()), target.into()).await {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
             tracing::warn!(%client, %target, %error, "the client's address is not kept: it cannot be bound here");
-            dial(None, target).await
+            dial(None, target.into()).await
         }
         result => result,
     }

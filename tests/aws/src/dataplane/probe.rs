@@ -38,7 +38,7 @@ enum Failure {
 }
 
 async fn check(probe: &Probe) -> Result<ProbeOutcome, Failure> {
-    let mut stream = dial(Some(probe.from), probe.to).await.map_err(Failure::Io)?;
+    let mut stream = dial(Some(probe.from.into()), probe.to.into()).await.map_err(Failure::Io)?;
     if let Some(header) = &probe.proxy_header {
         stream.write_all(header).await.map_err(Failure::Io)?;
     }

@@ -138,7 +138,7 @@ async fn connection(
                 IpAddr::V4(client) if keep_client => client,
                 _ => *at.ip(),
             };
-            match dial(Some(source), backend).await {
+            match dial(Some(source.into()), backend.into()).await {
                 // An end in the middle is between client and pod.
                 Ok(mut pod) => drop(copy_bidirectional(&mut stream, &mut pod).await),
                 Err(_) => refuse(&stream),

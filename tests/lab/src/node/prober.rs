@@ -82,7 +82,7 @@ impl Target {
         let attempt = async {
             match self {
                 Self::Tcp { port } => {
-                    dial(Some(from), SocketAddrV4::new(pod, *port)).await.map(drop).map_err(Failure::from)
+                    dial(Some(from.into()), SocketAddrV4::new(pod, *port).into()).await.map(drop).map_err(Failure::from)
                 }
                 Self::Http { action, port } => get(action, *port, from, pod).await,
             }
@@ -113,7 +113,7 @@ fn port(port: &IntOrString, container: &Container) -> Result<u16, Failure> {
 async fn get(action: &HTTPGetAction, port: u16, from: Ipv4Addr, pod: Ipv4Addr) -> Result<(), Failure> {
     let host: Ipv4Addr = action.host.as_ref().and_then(|h| h.parse().ok()).unwrap_or(pod);
     let to = SocketAddrV4::new(host, port);
-    let stream = dial(Some(from), to).await?;
+    let stream = dial(Some(from.into()), to.into()).await?;
     let request = request(action, to)?;
     let status = if action.scheme.as_deref() == Some("HTTPS") {
         // As the kubelet's prober, this takes any certificate.
