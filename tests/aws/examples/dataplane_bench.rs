@@ -12,7 +12,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::SocketAddrV4,
+    net::SocketAddr,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -50,7 +50,7 @@ fn network() -> String {
     std::env::var(NETWORK).unwrap_or_else(|_| format!("127.{}", 217 + std::process::id() % 38))
 }
 
-fn target_address() -> SocketAddrV4 {
+fn target_address() -> SocketAddr {
     format!("{}.11.10:8080", network()).parse().expect("a network as 192.168")
 }
 
@@ -71,7 +71,7 @@ fn compare() {
     let (plane, at) = part("plane");
     let (target, _) = part("target");
     let runtime = single();
-    let at: SocketAddrV4 = at.parse().expect("the plane prints its address");
+    let at: SocketAddr = at.parse().expect("the plane prints its address");
     runtime.block_on(async { while exchange(at).await.is_none() {} });
 
     let (direct, relayed) = (runtime.block_on(latencies(target_address())), runtime.block_on(latencies(at)));
@@ -172,7 +172,7 @@ fn plane() {
 }
 
 /// Makes a load balancer in one zone with a listener and the one target. It gives the address to connect to.
-fn load_balancer(engine: &Engine) -> SocketAddrV4 {
+fn load_balancer(engine: &Engine) -> SocketAddr {
     let call = |action: &str, fields: &[(&str, &str)]| {
         let version = ("Version", Service::Elb.version());
         let request = Request {
@@ -233,7 +233,7 @@ fn load_balancer(engine: &Engine) -> SocketAddrV4 {
     );
     call("RegisterTargets", &[("TargetGroupArn", &group), ("Targets.member.1.Id", &target_address().ip().to_string())]);
     match engine.with(|model, _| model.resolve(&name)) {
-        Resolution::Addresses { addresses, .. } => SocketAddrV4::new(addresses[0], 80),
+        Resolution::Addresses { addresses, .. } => SocketAddr::new(addresses[0], 80),
         Resolution::NoSuchName | Resolution::NotOurs => unreachable!("the name was just given"),
     }
 }
@@ -265,7 +265,7 @@ fn single() -> Runtime {
 }
 
 /// One short connection: how long it took from connect to the whole answer.
-async fn exchange(to: SocketAddrV4) -> Option<Duration> {
+async fn exchange(to: SocketAddr) -> Option<Duration> {
     let started = Instant::now();
     let mut stream = TcpStream::connect(to).await.ok()?;
     stream.set_nodelay(true).ok()?;
@@ -277,7 +277,7 @@ async fn exchange(to: SocketAddrV4) -> Option<Duration> {
     (stream.read(&mut message).await.ok()? == 0).then_some(took)
 }
 
-async fn latencies(to: SocketAddrV4) -> Vec<Duration> {
+async fn latencies(to: SocketAddr) -> Vec<Duration> {
     let mut times = Vec::new();
     for _ in 0..SAMPLES {
         times.extend(exchange(to).await);
@@ -287,7 +287,7 @@ async fn latencies(to: SocketAddrV4) -> Vec<Duration> {
 }
 
 /// Connections made and answered, their times, and how many failed.
-async fn hammer(to: SocketAddrV4) -> (usize, Vec<Duration>, usize) {
+async fn hammer(to: SocketAddr) -> (usize, Vec<Duration>, usize) {
     let until = Instant::now() + SPAN;
     let mut clients = JoinSet::new();
     for _ in 0..CLIENTS {
@@ -308,7 +308,7 @@ async fn hammer(to: SocketAddrV4) -> (usize, Vec<Duration>, usize) {
     (times.len(), times, failed)
 }
 
-async fn hold(to: SocketAddrV4) -> Vec<TcpStream> {
+async fn hold(to: SocketAddr) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for _ in 0..HELD {
         let mut stream = TcpStream::connect(to).await.expect("listening");

@@ -1,6 +1,6 @@
 //! The control API: what a test changes and asks, as JSON over HTTP. `tests/aws/README.md` describes it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use aws_model::{
     Entry, Resolution,
@@ -93,7 +93,7 @@ impl Control {
                 Ok(json!({}))
             }
             ("PUT", ["v1", "addresses", address]) => {
-                let address: Ipv4Addr = address.parse()?;
+                let address: IpAddr = address.parse()?;
                 let unreachable = flag(body, "unreachable")?;
                 self.engine.with(|model, now| model.set_unreachable(address, unreachable, now));
                 Ok(json!({}))

@@ -1,12 +1,12 @@
 //! A DNS server for names that somebody here knows: load balancers, and whatever else the lab adds.
 //!
 //! Each [`Zone`] answers for its own names and the first that claims a name is asked no further; what no zone claims is
-//! REFUSED, because this server asks nobody else. Only A records exist: any other type of a name that exists is an
-//! empty answer (NODATA), so that clients that also ask for AAAA go on at once.
+//! REFUSED, because this server asks nobody else. Only A and AAAA records exist: any other type of a name that exists, and AAAA of one
+//! without IPv6, is an empty answer (NODATA), so that clients that ask for both go on at once.
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -65,8 +65,8 @@ pub enum Error {
 pub enum Answer {
     /// The name exists with these addresses, perhaps none.
     Addresses {
-        /// The A records. Their order is rotated from one answer to the next, as resolvers' is.
-        addresses: Vec<Ipv4Addr>,
+        /// The A and AAAA records. Their order is rotated from one answer to the next, as resolvers' is.
+        addresses: Vec<IpAddr>,
         /// How long they may be cached, in seconds.
         ttl: u32,
     },
@@ -171,14 +171,22 @@ impl Handler {
             Answer::Addresses { addresses, ttl } => (addresses, ttl),
             Answer::NoSuchName => return (ResponseCode::NXDomain, Vec::new()),
         };
-        if !matches!(info.query.query_type(), RecordType::A | RecordType::ANY) || addresses.is_empty() {
+        let asked = info.query.query_type();
+        addresses.retain(|address| match address {
+            IpAddr::V4(_) => matches!(asked, RecordType::A | RecordType::ANY),
+            IpAddr::V6(_) => matches!(asked, RecordType::AAAA | RecordType::ANY),
+        });
+        if addresses.is_empty() {
             return (ResponseCode::NoError, Vec::new());
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len();
         addresses.rotate_left(turn);
         let name = Name::from(info.query.name());
-        let records =
-            addresses.into_iter().map(|a| Record::from_rdata(name.clone(), ttl, RData::A(a.into()))).collect();
+        let data = |address| match address {
+            IpAddr::V4(address) => RData::A(address.into()),
+            IpAddr::V6(address) => RData::AAAA(address.into()),
+        };
+        let records = addresses.into_iter().map(|a| Record::from_rdata(name.clone(), ttl, data(a))).collect();
         (ResponseCode::NoError, records)
     }
 }

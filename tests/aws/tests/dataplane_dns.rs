@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     panic,
     sync::{
         Once,
@@ -26,8 +26,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 const DEADLINE: Duration = Duration::from_secs(20);
-const ZONE_A: Ipv4Addr = Ipv4Addr::new(127, 16, 1, 9);
-const ZONE_B: Ipv4Addr = Ipv4Addr::new(127, 16, 2, 9);
+const ZONE_A: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 16, 1, 9));
+const ZONE_B: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 16, 2, 9));
+const HOOK: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
+const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9));
 
 /// Two zones: load balancers, one of them with more addresses than a small UDP answer holds, and a cluster's Services.
 fn zones() -> Vec<Box<dyn Zone>> {
@@ -35,16 +37,15 @@ fn zones() -> Vec<Box<dyn Zone>> {
         let host = name.strip_suffix(".elb.test.amazonaws.com")?;
         Some(match host {
             "lab-1" => Answer::Addresses { addresses: vec![ZONE_A, ZONE_B], ttl: 60 },
-            "wide-1" => {
-                Answer::Addresses { addresses: (0..100).map(|n| Ipv4Addr::new(127, 17, 0, n)).collect(), ttl: 1 }
-            }
+            "both-1" => Answer::Addresses { addresses: vec![ZONE_A, IPV6], ttl: 60 },
+            "wide-1" => Answer::Addresses { addresses: (0..100).map(|n| [127, 17, 0, n].into()).collect(), ttl: 1 },
             _ => Answer::NoSuchName,
         })
     };
     let services = |name: &str| {
         let host = name.strip_suffix(".svc.cluster.local")?;
         Some(if host == "hook.default" {
-            Answer::Addresses { addresses: vec![Ipv4Addr::new(10, 0, 0, 7)], ttl: 5 }
+            Answer::Addresses { addresses: vec![HOOK], ttl: 5 }
         } else {
             Answer::NoSuchName
         })
@@ -113,20 +114,27 @@ fn read(bytes: &[u8]) -> Message {
     Message::from_vec(bytes).expect("an answer that can be read")
 }
 
-fn addresses(message: &Message) -> Vec<Ipv4Addr> {
-    let address = |r: &RData| if let RData::A(a) = r { Some(a.0) } else { None };
+fn addresses(message: &Message) -> Vec<IpAddr> {
+    let address = |data: &RData| match data {
+        RData::A(address) => Some(address.0.into()),
+        RData::AAAA(address) => Some(address.0.into()),
+        _ => None,
+    };
     message.answers.iter().filter_map(|r| address(&r.data)).collect()
 }
 
 #[tokio::test]
 async fn names_of_every_zone_are_answered_with_their_addresses_over_udp_and_tcp() {
     let server = Server::start().await;
-    for (name, expected, ttl) in [
-        ("lab-1.elb.test.amazonaws.com.", vec![ZONE_A, ZONE_B], 60),
-        ("LAB-1.elb.Test.AmazonAWS.com.", vec![ZONE_A, ZONE_B], 60),
-        ("hook.default.svc.cluster.local.", vec![Ipv4Addr::new(10, 0, 0, 7)], 5),
+    for (name, asked, expected, ttl) in [
+        ("lab-1.elb.test.amazonaws.com.", RecordType::A, vec![ZONE_A, ZONE_B], 60),
+        ("LAB-1.elb.Test.AmazonAWS.com.", RecordType::A, vec![ZONE_A, ZONE_B], 60),
+        ("hook.default.svc.cluster.local.", RecordType::A, vec![HOOK], 5),
+        ("both-1.elb.test.amazonaws.com.", RecordType::A, vec![ZONE_A], 60),
+        ("both-1.elb.test.amazonaws.com.", RecordType::AAAA, vec![IPV6], 60),
+        ("both-1.elb.test.amazonaws.com.", RecordType::ANY, vec![ZONE_A, IPV6], 60),
     ] {
-        let question = question(name, RecordType::A);
+        let question = question(name, asked);
         for answer in [server.udp(&bytes(&question)).await, server.tcp(&bytes(&question)).await] {
             let answer = read(&answer);
             assert_eq!(

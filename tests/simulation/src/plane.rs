@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
@@ -161,7 +161,11 @@ impl World {
 
     /// A check reaches whoever has the address now.
     fn probe(&mut self, probe: &Probe) {
-        let holder = self.kubelet.held.get(probe.to.ip()).cloned();
+        // The simulated cluster has no IPv6.
+        let holder = match probe.to.ip() {
+            IpAddr::V4(address) => self.kubelet.held.get(&address).cloned(),
+            IpAddr::V6(_) => None,
+        };
         let process = holder.as_ref().and_then(|uid| self.kubelet.processes.get(uid));
         let (outcome, after) = match process {
             None => (ProbeOutcome::TimedOut, probe.timeout),

@@ -1,12 +1,15 @@
 //! Health checks: when each zone's nodes run one, and what its outcome means.
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use crate::{
-    Check, Command, Event, Model, Probe, ProbeId, ProbeOutcome, agenda::Due, elb::target::TargetId, plane,
+    Check, Command, Event, Model, Probe, ProbeId, ProbeOutcome,
+    agenda::Due,
+    elb::{group::TargetGroup, target::TargetId},
+    plane,
     store::GroupKey,
 };
 
@@ -58,16 +61,16 @@ impl Model {
 
     fn probe(&mut self, key: GroupKey, id: &TargetId, zone: &str) -> Option<Probe> {
         let balancer = self.balancers.get(self.balancer_of(key)?)?;
-        let from = balancer.mappings.iter().find(|m| m.zone == zone)?.address;
         let group = self.groups.get(key)?;
+        let to = SocketAddr::new(self.address_of(group, id)?, group.check.port_for(id.port));
+        let from = balancer.mappings.iter().find(|m| m.zone == zone)?.address_facing(to.ip())?;
         let check = if let Some(path) = &group.check.path {
             let listener = self.listeners.find(|l| l.forwards_to(key))?.1;
-            let host = format!("{from}:{}", listener.port);
+            let host = SocketAddr::new(from, listener.port).to_string();
             Check::Http { path: path.clone(), host, tls: group.check.protocol == "HTTPS" }
         } else {
             Check::Tcp
         };
-        let to = SocketAddrV4::new(self.address_of(&group.target_type, &id.id)?, group.check.port_for(id.port));
         let timeout = group.check.timeout();
         let proxy = group.attributes.is("proxy_protocol_v2.enabled", "true");
         let proxy_header = proxy.then(plane::proxy_header_local);
@@ -76,12 +79,12 @@ impl Model {
     }
 
     /// Where a target's packets go.
-    pub(crate) fn address_of(&self, target_type: &str, id: &str) -> Option<Ipv4Addr> {
-        if target_type == "instance" {
-            self.world.instances.iter().find(|i| i.id == id).map(|i| i.address)
-        } else {
-            id.parse().ok()
+    pub(crate) fn address_of(&self, group: &TargetGroup, target: &TargetId) -> Option<IpAddr> {
+        if group.target_type != "instance" {
+            return target.id.parse().ok();
         }
+        let address = self.world.instances.iter().find(|i| i.id == target.id)?.address;
+        if group.ip_address_type == "ipv6" { self.world.ipv6_of(address).map(Into::into) } else { Some(address.into()) }
     }
 
     /// Takes the outcome of a [`Command::Probe`]. Outcomes of checks that no longer matter are ignored.

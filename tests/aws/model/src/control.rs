@@ -1,6 +1,6 @@
 //! What a test changes from outside: settings, reachability, zones, instances.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
@@ -55,7 +55,7 @@ impl Model {
 
     /// Makes an address a black hole, or reachable again. Connections to a target there hang, and the shell lets checks of
     /// it time out.
-    pub fn set_unreachable(&mut self, address: Ipv4Addr, unreachable: bool, now: Duration) {
+    pub fn set_unreachable(&mut self, address: IpAddr, unreachable: bool, now: Duration) {
         self.advance(now);
         if unreachable {
             self.unreachable.insert(address);
@@ -67,7 +67,7 @@ impl Model {
     }
 
     /// Whether an address was made a black hole.
-    pub fn is_unreachable(&self, address: Ipv4Addr) -> bool {
+    pub fn is_unreachable(&self, address: IpAddr) -> bool {
         self.unreachable.contains(&address)
     }
 

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddrV4,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use crate::{
     Answer, Command, Event, FlowEnd, FlowId, Model, Route, Source, Standing,
-    elb::{attributes::cross_zone, balancer::LoadBalancer, group::TargetGroup, target::TargetId},
+    elb::{attributes::cross_zone, balancer::LoadBalancer, group::TargetGroup, placement::Mapping, target::TargetId},
     plane,
     random::mix,
     store::{BalancerKey, GroupKey, ListenerKey},
@@ -18,10 +18,10 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct Flow {
     pub(crate) balancer: BalancerKey,
-    pub(crate) listener: SocketAddrV4,
+    pub(crate) listener: SocketAddr,
     pub(crate) group: GroupKey,
     pub(crate) target: TargetId,
-    client: SocketAddrV4,
+    client: SocketAddr,
     /// Why it was cut, once it was.
     cut: Option<&'static str>,
 }
@@ -45,16 +45,16 @@ struct Choice {
 impl Model {
     /// Opens and closes the sockets of a load balancer's listeners in its zones.
     pub(crate) fn review_listening(&mut self, key: BalancerKey) {
-        let mut wanted: BTreeMap<SocketAddrV4, ListenerKey> = BTreeMap::new();
+        let mut wanted: BTreeMap<SocketAddr, ListenerKey> = BTreeMap::new();
         if let Some(balancer) = self.balancers.get(key).filter(|b| self.now >= b.active_at) {
             for (listener_key, listener) in self.listeners.iter().filter(|(_, l)| l.balancer == key && l.accepts_tcp())
             {
-                for mapping in &balancer.mappings {
-                    wanted.insert(SocketAddrV4::new(mapping.address, listener.port), listener_key);
+                for address in balancer.mappings.iter().flat_map(Mapping::addresses) {
+                    wanted.insert(SocketAddr::new(address, listener.port), listener_key);
                 }
             }
         }
-        let present: BTreeSet<SocketAddrV4> =
+        let present: BTreeSet<SocketAddr> =
             self.listening.iter().filter(|(_, (owner, _))| *owner == key).map(|(at, _)| *at).collect();
         for at in present.iter().filter(|at| !wanted.contains_key(at)) {
             self.listening.remove(at);
@@ -70,7 +70,7 @@ impl Model {
 
     /// Decides about a new connection from `client` to the zone address `listener`. A [`Route`] opens a flow, which
     /// lasts until [`Model::closed`].
-    pub fn connect(&mut self, listener: SocketAddrV4, client: SocketAddrV4, now: Duration) -> Answer {
+    pub fn connect(&mut self, listener: SocketAddr, client: SocketAddr, now: Duration) -> Answer {
         self.advance(now);
         match self.choose(listener, client) {
             Ok(choice) => {
@@ -100,14 +100,15 @@ impl Model {
         }
     }
 
-    fn choose(&mut self, at: SocketAddrV4, client: SocketAddrV4) -> Result<Choice, Refusal> {
+    fn choose(&mut self, at: SocketAddr, client: SocketAddr) -> Result<Choice, Refusal> {
         let refuse = |cause: &str| Refusal::Refuse(cause.to_owned());
         let silent = |cause: &str| Refusal::Silent(cause.to_owned());
         let (balancer_key, listener_key) = *self.listening.get(&at).ok_or_else(|| refuse("no-listener"))?;
         let salt = self.random.next();
         let balancer = self.balancers.get(balancer_key).ok_or_else(|| refuse("no-listener"))?;
         let listener = self.listeners.get(listener_key).ok_or_else(|| refuse("no-listener"))?;
-        let zone = balancer.zone_of(*at.ip()).map(|m| m.zone.clone()).ok_or_else(|| refuse("no-listener"))?;
+        let place = balancer.zone_of(at.ip()).ok_or_else(|| refuse("no-listener"))?;
+        let zone = place.zone.clone();
         if self.impaired.contains(&zone) {
             return Err(silent("zone-impaired"));
         }
@@ -143,12 +144,19 @@ impl Model {
         let sticky = group.attributes.is("stickiness.enabled", "true");
         let picked = if sticky { by_source(client, &ids) } else { by_hash(hash, &ids) };
         let target = picked.cloned().ok_or_else(|| refuse("no-targets"))?;
-        let address = self.address_of(&group.target_type, &target.id).ok_or_else(|| refuse("no-targets"))?;
+        let address = self.address_of(group, &target).ok_or_else(|| refuse("no-targets"))?;
         if self.unreachable.contains(&address) {
             return Err(Refusal::Silent(format!("address-gone {target}")));
         }
-        let preserves = group.attributes.is("preserve_client_ip.enabled", "true");
-        if preserves && *client.ip() == address {
+        // An address of one family cannot be shown to a target of the other.
+        let preserves =
+            group.attributes.is("preserve_client_ip.enabled", "true") && client.is_ipv4() == address.is_ipv4();
+        let source = if preserves {
+            Source::Client(client)
+        } else {
+            Source::LoadBalancer(place.address_facing(address).ok_or_else(|| refuse("no-targets"))?)
+        };
+        if preserves && client.ip() == address {
             // The target would see a packet from itself and drop it.
             return Err(Refusal::Silent(format!("hairpin {target}")));
         }
@@ -156,8 +164,8 @@ impl Model {
         let proxies = group.attributes.is("proxy_protocol_v2.enabled", "true");
         let route = Route {
             flow: FlowId(self.last_flow + 1),
-            target: SocketAddrV4::new(address, target.port),
-            source: if preserves { Source::Client(client) } else { Source::LoadBalancer(*at.ip()) },
+            target: SocketAddr::new(address, target.port),
+            source,
             idle_timeout: Duration::from_secs(idle.into()),
             proxy_header: proxies.then(|| plane::proxy_header(client, at)),
         };
@@ -210,9 +218,16 @@ impl Model {
 }
 
 /// Stands for the hash over protocol, addresses, ports and TCP sequence number; the salt is the last of these.
-fn tuple_hash(client: SocketAddrV4, at: SocketAddrV4, salt: u64) -> u64 {
-    let word = |a: SocketAddrV4| u64::from(u32::from(*a.ip())) << 16 | u64::from(a.port());
+fn tuple_hash(client: SocketAddr, at: SocketAddr, salt: u64) -> u64 {
+    let word = |a: SocketAddr| address_hash(a.ip()) << 16 | u64::from(a.port());
     mix(mix(word(client)) ^ word(at) ^ salt)
+}
+
+fn address_hash(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.segments().iter().fold(0, |hash, part| mix(hash ^ u64::from(*part))),
+    }
 }
 
 fn by_hash<'a>(hash: u64, ids: &[&'a TargetId]) -> Option<&'a TargetId> {
@@ -221,8 +236,8 @@ fn by_hash<'a>(hash: u64, ids: &[&'a TargetId]) -> Option<&'a TargetId> {
 }
 
 /// The same source meets the same target as long as that is there: the target with the greatest weight for it.
-fn by_source<'a>(client: SocketAddrV4, ids: &[&'a TargetId]) -> Option<&'a TargetId> {
-    let source = mix(u64::from(u32::from(*client.ip())));
+fn by_source<'a>(client: SocketAddr, ids: &[&'a TargetId]) -> Option<&'a TargetId> {
+    let source = mix(address_hash(client.ip()));
     let weight = |id: &TargetId| {
         let name = id.id.bytes().fold(u64::from(id.port), |hash, byte| mix(hash ^ u64::from(byte)));
         mix(source ^ name)

@@ -73,7 +73,7 @@ impl Model {
         let first = self.use_of(key, id);
         let life = match first {
             Err(reason) => Life::Unused(reason),
-            Ok(balancer) => self.first_life(key, balancer),
+            Ok(balancer) => self.first_life(balancer),
         };
         let Some(target) = self.target_mut(key, id) else { return };
         target.life = life;
@@ -89,10 +89,7 @@ impl Model {
         self.note_standing(key, id);
     }
 
-    fn first_life(&self, key: GroupKey, balancer: BalancerKey) -> Life {
-        if self.groups.get(key).is_some_and(|g| g.ip_address_type == "ipv6") {
-            return Life::Unavailable;
-        }
+    fn first_life(&self, balancer: BalancerKey) -> Life {
         let active_at = self.balancers.get(balancer).map_or(Duration::ZERO, |b| b.active_at);
         Life::Registering { until: active_at.max(self.now + self.settings.registration) }
     }
@@ -104,7 +101,7 @@ impl Model {
     }
 
     fn put_into_use(&mut self, key: GroupKey, id: &TargetId, balancer: BalancerKey) {
-        let life = self.first_life(key, balancer);
+        let life = self.first_life(balancer);
         self.set_life(key, id, life);
         self.schedule_registration(key, id, life);
     }

@@ -47,7 +47,7 @@ mod value;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -95,13 +95,13 @@ pub struct Model {
     orders: Vec<faults::Order>,
 
     /// Open sockets of listeners.
-    listening: BTreeMap<SocketAddrV4, (BalancerKey, ListenerKey)>,
+    listening: BTreeMap<SocketAddr, (BalancerKey, ListenerKey)>,
     flows: BTreeMap<FlowId, flows::Flow>,
     last_flow: u64,
     /// Health checks under way: group, target and checking zone.
     probes: BTreeMap<ProbeId, (GroupKey, TargetId, String)>,
     last_probe: u64,
-    unreachable: BTreeSet<Ipv4Addr>,
+    unreachable: BTreeSet<IpAddr>,
     impaired: BTreeSet<String>,
     stopped: BTreeSet<String>,
 }

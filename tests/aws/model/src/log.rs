@@ -1,6 +1,6 @@
 //! The ordered log: everything that happened, in the one order in which the model saw it.
 
-use std::{collections::VecDeque, net::SocketAddrV4, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use serde::Serialize;
 
@@ -94,11 +94,11 @@ pub enum Event {
     /// A connection was given a target.
     FlowOpened {
         /// The client.
-        who: SocketAddrV4,
+        who: SocketAddr,
         /// Identity of the flow.
         flow: FlowId,
         /// Where the client connected to.
-        listener: SocketAddrV4,
+        listener: SocketAddr,
         /// Zone of that address.
         zone: String,
         /// ARN of the group.
@@ -111,16 +111,16 @@ pub enum Event {
     /// A connection was refused or swallowed without a flow.
     FlowRefused {
         /// The client.
-        who: SocketAddrV4,
+        who: SocketAddr,
         /// Where the client connected to.
-        listener: SocketAddrV4,
+        listener: SocketAddr,
         /// Why, for example `no-targets`.
         cause: String,
     },
     /// A flow ended.
     FlowClosed {
         /// The client.
-        who: SocketAddrV4,
+        who: SocketAddr,
         /// Identity of the flow.
         flow: FlowId,
         /// The target as `id:port`.

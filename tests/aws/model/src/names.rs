@@ -1,10 +1,10 @@
 //! DNS names of load balancers.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::{
     Model, Resolution,
-    elb::{attributes::cross_zone, balancer::LoadBalancer, group::TargetGroup, target::Life},
+    elb::{attributes::cross_zone, balancer::LoadBalancer, group::TargetGroup, placement::Mapping, target::Life},
     store::{BalancerKey, GroupKey},
 };
 
@@ -25,8 +25,8 @@ impl Model {
         let Some((key, balancer)) = self.balancers.find(|b| b.dns_label().eq_ignore_ascii_case(label)) else {
             return Resolution::NoSuchName;
         };
-        let mut addresses: Vec<Ipv4Addr> = match zone {
-            Some(zone) => balancer.mappings.iter().filter(|m| m.zone == zone).map(|m| m.address).collect(),
+        let mut addresses: Vec<IpAddr> = match zone {
+            Some(zone) => balancer.mappings.iter().filter(|m| m.zone == zone).flat_map(Mapping::addresses).collect(),
             None => self.answered(key, balancer),
         };
         if addresses.is_empty() {
@@ -36,15 +36,15 @@ impl Model {
         Resolution::Addresses { addresses, ttl: self.settings.dns_ttl }
     }
 
-    fn answered(&self, key: BalancerKey, balancer: &LoadBalancer) -> Vec<Ipv4Addr> {
+    fn answered(&self, key: BalancerKey, balancer: &LoadBalancer) -> Vec<IpAddr> {
         let groups = self.groups_of(key);
         let healthy = balancer.mappings.iter().filter(|m| {
             !self.impaired.contains(&m.zone)
                 && !groups.is_empty()
                 && groups.iter().all(|group| self.healthy_in(*group, balancer, &m.zone))
         });
-        let addresses: Vec<_> = healthy.map(|m| m.address).collect();
-        if addresses.is_empty() { balancer.mappings.iter().map(|m| m.address).collect() } else { addresses }
+        let addresses: Vec<_> = healthy.flat_map(Mapping::addresses).collect();
+        if addresses.is_empty() { balancer.mappings.iter().flat_map(Mapping::addresses).collect() } else { addresses }
     }
 
     /// Whether a zone has as many healthy targets of a group as DNS fail-over asks for.

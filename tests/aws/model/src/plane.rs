@@ -4,7 +4,7 @@
 //! reset and when a target is probed are decided by the model.
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -23,12 +23,12 @@ pub enum Command {
     /// [`crate::Model::connect`]. Opening twice what is open already is harmless.
     Listen {
         /// The zone's address and the listener's port.
-        at: SocketAddrV4,
+        at: SocketAddr,
     },
     /// Stop accepting; connections that were accepted live on.
     Unlisten {
         /// An address of an earlier [`Command::Listen`].
-        at: SocketAddrV4,
+        at: SocketAddr,
     },
     /// Run one health check and report it with [`crate::Model::probed`].
     Probe(Probe),
@@ -46,9 +46,9 @@ pub struct Probe {
     /// Identity for the report.
     pub id: ProbeId,
     /// Source address to bind: the load balancer's address in the checking zone.
-    pub from: Ipv4Addr,
+    pub from: IpAddr,
     /// Where to connect.
-    pub to: SocketAddrV4,
+    pub to: SocketAddr,
     /// What to do there.
     pub check: Check,
     /// Time for the whole check, connect included.
@@ -106,7 +106,7 @@ pub struct Route {
     /// Identity for [`crate::Model::closed`] and [`Command::Reset`].
     pub flow: FlowId,
     /// The target to dial before any byte is read from the client.
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
     /// The source address that the target shall see.
     pub source: Source,
     /// Silence in both directions after which the flow is forgotten; the next data meets RST.
@@ -119,10 +119,10 @@ pub struct Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The load balancer's address in the zone, any port.
-    LoadBalancer(Ipv4Addr),
+    LoadBalancer(IpAddr),
     /// Client IP preservation: the client's own address. Where the system does not allow binding it the data plane falls
     /// back to its default source and says so in its own log.
-    Client(SocketAddrV4),
+    Client(SocketAddr),
 }
 
 /// How a flow ended.
@@ -161,10 +161,10 @@ pub struct FlowEnd {
 /// What DNS says about a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// A records, in a fixed order (the DNS server may rotate them).
+    /// A and AAAA records, in a fixed order (the DNS server may rotate them).
     Addresses {
-        /// One address per zone that is to be answered. Never empty.
-        addresses: Vec<Ipv4Addr>,
+        /// One address per zone that is to be answered, and of a dualstack load balancer one of each family. Never empty.
+        addresses: Vec<IpAddr>,
         /// Time to live. In model time: a shell that scales time divides it, and answers at least one second.
         ttl: Duration,
     },
@@ -175,14 +175,29 @@ pub enum Resolution {
 }
 
 /// A PROXY protocol v2 header for a flow from `client` to `destination` (the address that the client connected to).
-pub(crate) fn proxy_header(client: SocketAddrV4, destination: SocketAddrV4) -> Vec<u8> {
+pub(crate) fn proxy_header(client: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let mut header = PROXY_SIGNATURE.to_vec();
-    header.extend([0x21, 0x11, 0, 12]);
-    header.extend(client.ip().octets());
-    header.extend(destination.ip().octets());
+    match (client.ip(), destination.ip()) {
+        (IpAddr::V4(client), IpAddr::V4(destination)) => {
+            header.extend([0x21, 0x11, 0, 12]);
+            header.extend([client.octets(), destination.octets()].concat());
+        }
+        // Both ends of a connection are of one family.
+        (client, destination) => {
+            header.extend([0x21, 0x21, 0, 36]);
+            header.extend([client, destination].map(of_ipv6).concat());
+        }
+    }
     header.extend(client.port().to_be_bytes());
     header.extend(destination.port().to_be_bytes());
     header
+}
+
+fn of_ipv6(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
 }
 
 /// The PROXY protocol v2 header of a connection that the load balancer makes for itself: command LOCAL, no addresses.
@@ -201,11 +216,16 @@ mod tests {
 
     #[test]
     fn proxy_header_names_both_ends_in_network_order() {
-        let client = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 0x1234);
-        let destination = SocketAddrV4::new(Ipv4Addr::new(192, 168, 11, 129), 80);
+        let client = SocketAddr::from(([203, 0, 113, 7], 0x1234));
+        let destination = SocketAddr::from(([192, 168, 11, 129], 80));
         let header = proxy_header(client, destination);
         assert_eq!(header[12..16], [0x21, 0x11, 0, 12], "version 2 PROXY, TCP over IPv4, twelve bytes of addresses");
         assert_eq!(header[16..], [203, 0, 113, 7, 192, 168, 11, 129, 0x12, 0x34, 0, 80]);
+        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let header = proxy_header(address("[2001:db8::7]:4660"), address("[2001:db8::81]:80"));
+        assert_eq!(header[12..16], [0x21, 0x21, 0, 36], "the same over IPv6");
+        assert_eq!(header[16..20], [0x20, 0x01, 0x0d, 0xb8]);
+        assert_eq!(header[44..], [0, 0, 0, 0x81, 0x12, 0x34, 0, 80]);
         assert_eq!(proxy_header_local().len(), 16);
     }
 }

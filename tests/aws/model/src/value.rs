@@ -68,7 +68,7 @@ macro_rules! scalar {
         }
     )*};
 }
-scalar!(bool u16 u32 usize std::net::Ipv4Addr);
+scalar!(bool u16 u32 usize std::net::Ipv4Addr std::net::Ipv6Addr);
 
 impl FromIterator<Self> for Value {
     fn from_iter<I: IntoIterator<Item = Self>>(items: I) -> Self {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddrV4,
+    net::SocketAddr,
     os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -68,7 +68,7 @@ impl Flows {
     }
 
     /// Does with a connection from `from`, accepted at `at`, what the model says.
-    pub(super) async fn carry(&self, client: TcpStream, from: SocketAddrV4, at: SocketAddrV4) {
+    pub(super) async fn carry(&self, client: TcpStream, from: SocketAddr, at: SocketAddr) {
         let (tell, told) = oneshot::channel();
         // A command to reset the flow can only follow the answer, so the flow is made known before the model is free.
         let answer = self.engine.with(|model, now| {
@@ -191,15 +191,15 @@ impl Flows {
 }
 
 /// Dials with the source address of a route.
-async fn dial_from(source: Source, target: SocketAddrV4) -> io::Result<TcpStream> {
+async fn dial_from(source: Source, target: SocketAddr) -> io::Result<TcpStream> {
     let client = match source {
-        Source::LoadBalancer(address) => return dial(Some(address.into()), target.into()).await,
-        Source::Client(client) => *client.ip(),
+        Source::LoadBalancer(address) => return dial(Some(address), target).await,
+        Source::Client(client) => client.ip(),
     };
-    match dial(Some(client.into()), target.into()).await {
+    match dial(Some(client), target).await {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
             tracing::warn!(%client, %target, %error, "the client's address is not kept: it cannot be bound here");
-            dial(None, target.into()).await
+            dial(None, target).await
         }
         result => result,
     }

@@ -1,11 +1,6 @@
 //! One address and port of a load balancer: connections are accepted and given a task each.
 
-use std::{
-    io,
-    net::{SocketAddr, SocketAddrV4},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -22,19 +17,19 @@ const BACKLOG: u32 = 16_384;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens at `at`.
-pub(super) fn open(at: SocketAddrV4) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
+pub(super) fn open(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     // Accepted sockets inherit it.
     socket.set_nodelay(true)?;
-    socket.bind(at.into())?;
+    socket.bind(at)?;
     socket.listen(BACKLOG)
 }
 
 /// Accepts until `close`, then waits for the connections that are still open.
 pub(super) async fn accept(
     listener: TcpListener,
-    at: SocketAddrV4,
+    at: SocketAddr,
     flows: Arc<Flows>,
     close: CancellationToken,
 ) -> Result<(), Error> {
@@ -43,15 +38,13 @@ pub(super) async fn accept(
         tokio::select! {
             () = close.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((client, SocketAddr::V4(from))) => {
+                Ok((client, from)) => {
                     let flows = Arc::clone(&flows);
                     carrying.spawn(async move {
                         flows.carry(client, from, at).await;
                         Ok(())
                     });
                 }
-                // An IPv4 listener has no such clients.
-                Ok((_, SocketAddr::V6(_))) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::error!(%at, %error, "connections wait: accepting one failed");

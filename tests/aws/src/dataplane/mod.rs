@@ -12,7 +12,7 @@
 //! * The target sees the client's address where the client IP is preserved, but another port.
 //! * A TCP keep-alive ends here and keeps no flow from going idle.
 
-use std::{collections::BTreeMap, io, net::SocketAddrV4, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use aws_model::{Command, How, Probe, ProbeOutcome};
 use tokio::{
@@ -82,7 +82,7 @@ struct Plane {
     flows: Arc<Flows>,
     stop: CancellationToken,
     /// Where the model wants a listener, with the token that closes it; `None` while it cannot be opened.
-    listeners: BTreeMap<SocketAddrV4, Option<CancellationToken>>,
+    listeners: BTreeMap<SocketAddr, Option<CancellationToken>>,
     accepting: JoinSet<Result<(), Error>>,
     probing: JoinSet<Result<(), Error>>,
 }
@@ -101,7 +101,7 @@ impl Plane {
         }
     }
 
-    fn listen(&mut self, at: SocketAddrV4) {
+    fn listen(&mut self, at: SocketAddr) {
         if matches!(self.listeners.get(&at), Some(Some(_))) {
             return;
         }
@@ -133,7 +133,7 @@ impl Plane {
         let engine = Arc::clone(&self.engine);
         self.probing.spawn(async move {
             let limit = engine.real(probe.timeout);
-            let outcome = if engine.with(|model, _| model.is_unreachable(*probe.to.ip())) {
+            let outcome = if engine.with(|model, _| model.is_unreachable(probe.to.ip())) {
                 // The address answers on this machine, but is not to.
                 sleep(limit).await;
                 ProbeOutcome::TimedOut

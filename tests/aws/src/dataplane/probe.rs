@@ -38,7 +38,7 @@ enum Failure {
 }
 
 async fn check(probe: &Probe) -> Result<ProbeOutcome, Failure> {
-    let mut stream = dial(Some(probe.from.into()), probe.to.into()).await.map_err(Failure::Io)?;
+    let mut stream = dial(Some(probe.from), probe.to).await.map_err(Failure::Io)?;
     if let Some(header) = &probe.proxy_header {
         stream.write_all(header).await.map_err(Failure::Io)?;
     }
@@ -46,7 +46,7 @@ async fn check(probe: &Probe) -> Result<ProbeOutcome, Failure> {
         Check::Tcp => Ok(ProbeOutcome::Connected),
         Check::Http { path, host, tls: false } => get(stream, path, host).await,
         Check::Http { path, host, tls: true } => {
-            let stream = tls::connect(stream, (*probe.to.ip()).into()).await.map_err(Failure::Io)?;
+            let stream = tls::connect(stream, probe.to.ip()).await.map_err(Failure::Io)?;
             get(stream, path, host).await
         }
     }
@@ -102,7 +102,7 @@ fn outcome(error: &io::Error) -> ProbeOutcome {
 #[cfg(test)]
 mod tests {
     use std::{
-        net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+        net::{IpAddr, Ipv4Addr, SocketAddr},
         sync::Arc,
     };
 
@@ -119,9 +119,9 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(20);
-    const NODE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 99);
+    const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 99));
 
-    fn probe(to: SocketAddrV4, check: Check) -> Probe {
+    fn probe(to: SocketAddr, check: Check) -> Probe {
         Probe { id: ProbeId(1), from: NODE, to, check, timeout: LIMIT, proxy_header: None }
     }
 
@@ -129,9 +129,9 @@ mod tests {
         Check::Http { path: path.to_owned(), host: "127.0.0.99:80".to_owned(), tls: false }
     }
 
-    async fn listener() -> (TcpListener, SocketAddrV4) {
+    async fn listener() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let SocketAddr::V4(at) = listener.local_addr().expect("bound") else { panic!("bound to IPv4") };
+        let at = listener.local_addr().expect("bound");
         (listener, at)
     }
 

@@ -1,6 +1,6 @@
 //! What deregistration does to flows, old and new.
 
-use std::{net::SocketAddrV4, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use aws_model::{Event, How, settings::Profile};
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Model times at which connections were given to a target.
-fn opened(lab: &Lab, to: SocketAddrV4) -> Vec<Duration> {
+fn opened(lab: &Lab, to: SocketAddr) -> Vec<Duration> {
     lab.log()
         .into_iter()
         .filter(|entry| matches!(&entry.event, Event::FlowOpened { target, .. } if *target == to.to_string()))

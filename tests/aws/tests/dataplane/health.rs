@@ -1,6 +1,6 @@
 //! What health checks make of targets, and what that does to flows.
 
-use std::{net::SocketAddrV4, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use aws_model::{Entry, Event, How, settings::Profile};
 use ppp::v2;
@@ -116,7 +116,7 @@ async fn connections_of_a_target_that_turns_unhealthy_are_reset_unless_the_group
 #[tokio::test]
 async fn health_check_of_a_group_with_proxy_protocol_begins_with_a_header_that_names_no_client() {
     let lab = Lab::start(Profile::Instant, &[]);
-    let target = SocketAddrV4::new(lab.pod_address('a', 0), 9000);
+    let target = SocketAddr::from((lab.pod_address('a', 0), 9000));
     let listener = listen(target);
     let balancer = lab.balancer(&['a'], &[]).await;
     let settings = [("HealthCheckProtocol", "HTTP"), ("HealthCheckPath", "/healthz")];
@@ -124,7 +124,7 @@ async fn health_check_of_a_group_with_proxy_protocol_begins_with_a_header_that_n
     balancer.listen(&group).await;
     group.register(&[target]);
     let (mut stream, from) = within("a health check", listener.accept()).await.expect("a listener");
-    assert_eq!(from.ip(), *balancer.at('a').ip());
+    assert_eq!(from.ip(), balancer.at('a').ip());
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") || bytes.len() < 17 {
         let n = within("the request", stream.read_buf(&mut bytes)).await.expect("no reset");

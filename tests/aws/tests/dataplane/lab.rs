@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -131,7 +131,7 @@ impl Lab {
     pub(crate) async fn serving(
         &self,
         zones: &[Zone],
-        targets: &[SocketAddrV4],
+        targets: &[SocketAddr],
         settings: &[(&str, &str)],
         attributes: &[(&str, &str)],
     ) -> (Balancer<'_>, Group<'_>) {
@@ -246,14 +246,14 @@ impl Balancer<'_> {
     }
 
     /// Its address in a zone, with the listener's port.
-    pub(crate) fn at(&self, zone: Zone) -> SocketAddrV4 {
+    pub(crate) fn at(&self, zone: Zone) -> SocketAddr {
         self.zone_address(zone).unwrap_or_else(|| panic!("no address in zone {zone}"))
     }
 
-    fn zone_address(&self, zone: Zone) -> Option<SocketAddrV4> {
+    fn zone_address(&self, zone: Zone) -> Option<SocketAddr> {
         let name = format!("ap-northeast-2{zone}.{}", self.dns);
         match self.lab.engine.with(|model, _| model.resolve(&name)) {
-            Resolution::Addresses { addresses, .. } => Some(SocketAddrV4::new(addresses[0], FRONT)),
+            Resolution::Addresses { addresses, .. } => Some(SocketAddr::from((addresses[0], FRONT))),
             Resolution::NoSuchName | Resolution::NotOurs => None,
         }
     }
@@ -270,15 +270,15 @@ impl Group<'_> {
         self.lab.attributes("ModifyTargetGroupAttributes", ("TargetGroupArn", &self.arn), attributes);
     }
 
-    pub(crate) fn register(&self, targets: &[SocketAddrV4]) {
+    pub(crate) fn register(&self, targets: &[SocketAddr]) {
         self.change("RegisterTargets", targets);
     }
 
-    pub(crate) fn deregister(&self, targets: &[SocketAddrV4]) {
+    pub(crate) fn deregister(&self, targets: &[SocketAddr]) {
         self.change("DeregisterTargets", targets);
     }
 
-    fn change(&self, action: &str, targets: &[SocketAddrV4]) {
+    fn change(&self, action: &str, targets: &[SocketAddr]) {
         let fields: Vec<_> = targets
             .iter()
             .enumerate()
@@ -293,7 +293,7 @@ impl Group<'_> {
     }
 
     /// What `DescribeTargetHealth` says of a target.
-    pub(crate) fn state(&self, target: SocketAddrV4) -> String {
+    pub(crate) fn state(&self, target: SocketAddr) -> String {
         let (ip, port) = (target.ip().to_string(), target.port().to_string());
         let fields =
             [("TargetGroupArn", self.arn.as_str()), ("Targets.member.1.Id", &ip), ("Targets.member.1.Port", &port)];
@@ -303,7 +303,7 @@ impl Group<'_> {
         )
     }
 
-    pub(crate) async fn until(&self, targets: &[SocketAddrV4], state: &str) {
+    pub(crate) async fn until(&self, targets: &[SocketAddr], state: &str) {
         eventually(&format!("{targets:?} are {state}"), || targets.iter().all(|t| self.state(*t) == state)).await;
     }
 }
@@ -331,7 +331,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 }
 
 /// Waits until a connection is accepted, and until that one is over.
-pub(crate) async fn until_accepting(at: SocketAddrV4) {
+pub(crate) async fn until_accepting(at: SocketAddr) {
     within(&format!("{at} accepts"), async {
         loop {
             if let Ok(mut stream) = TcpStream::connect(at).await {

@@ -1,6 +1,6 @@
 //! What DNS says of a load balancer.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use aws_emulator::dns::{Sockets, load_balancers};
 use aws_model::settings::Profile;
@@ -16,7 +16,7 @@ use crate::{
     peers::Pod,
 };
 
-async fn ask(server: SocketAddr, name: &str) -> (ResponseCode, Vec<Ipv4Addr>, Vec<u32>) {
+async fn ask(server: SocketAddr, name: &str) -> (ResponseCode, Vec<IpAddr>, Vec<u32>) {
     let mut question = Message::new(1, MessageType::Query, OpCode::Query);
     question.add_query(Query::query(Name::from_ascii(name).expect("a name"), RecordType::A));
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
@@ -25,7 +25,7 @@ async fn ask(server: SocketAddr, name: &str) -> (ResponseCode, Vec<Ipv4Addr>, Ve
     let n = within("an answer", socket.recv(&mut bytes)).await.expect("an answer");
     let answer = Message::from_vec(&bytes[..n]).expect("an answer");
     let mut addresses: Vec<_> =
-        answer.answers.iter().filter_map(|r| if let RData::A(a) = &r.data { Some(a.0) } else { None }).collect();
+        answer.answers.iter().filter_map(|r| if let RData::A(a) = &r.data { Some(a.0.into()) } else { None }).collect();
     addresses.sort_unstable();
     (answer.metadata.response_code, addresses, answer.answers.iter().map(|r| r.ttl).collect())
 }
@@ -41,8 +41,8 @@ async fn name_resolves_to_the_zones_with_a_healthy_target_and_to_all_if_none_has
     let (server, stop) = (sockets.address(), CancellationToken::new());
     #[expect(clippy::disallowed_methods, reason = "awaited below")]
     let serving = tokio::spawn(sockets.serve(vec![load_balancers(lab.engine.clone())], stop.clone()));
-    let zones = ['a', 'b', 'c'].map(|zone| *balancer.at(zone).ip());
-    let until = async |what: &str, expected: &[Ipv4Addr]| {
+    let zones = ['a', 'b', 'c'].map(|zone| balancer.at(zone).ip());
+    let until = async |what: &str, expected: &[IpAddr]| {
         eventually_async(what, async || ask(server, &balancer.dns).await.1 == expected).await;
     };
 

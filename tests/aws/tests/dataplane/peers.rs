@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,7 +27,7 @@ const HEALTH: u16 = 8081;
 /// A server that greets each connection with its own address and the client's, returns what it is sent, and closes
 /// when its client has.
 pub(crate) struct Pod {
-    pub(crate) at: SocketAddrV4,
+    pub(crate) at: SocketAddr,
     stop: CancellationToken,
     serving: JoinHandle<()>,
     healthy: Arc<AtomicBool>,
@@ -35,7 +35,7 @@ pub(crate) struct Pod {
 
 impl Pod {
     pub(crate) fn start(address: Ipv4Addr) -> Self {
-        let (at, health) = (SocketAddrV4::new(address, TRAFFIC), SocketAddrV4::new(address, HEALTH));
+        let (at, health) = (SocketAddr::from((address, TRAFFIC)), SocketAddr::from((address, HEALTH)));
         let (traffic, health) = (listen(at), listen(health));
         let (stop, healthy) = (CancellationToken::new(), Arc::new(AtomicBool::new(true)));
         let (stopped, is_healthy) = (stop.clone(), Arc::clone(&healthy));
@@ -66,14 +66,14 @@ impl Pod {
     }
 }
 
-pub(crate) fn listen(at: SocketAddrV4) -> TcpListener {
+pub(crate) fn listen(at: SocketAddr) -> TcpListener {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("a socket");
-    socket.bind(at.into()).unwrap_or_else(|e| panic!("{at}: {e}"));
+    socket.bind(at).unwrap_or_else(|e| panic!("{at}: {e}"));
     socket.listen(4096).expect("bound")
 }
 
-async fn echo(mut stream: TcpStream, at: SocketAddrV4, from: SocketAddr) {
+async fn echo(mut stream: TcpStream, at: SocketAddr, from: SocketAddr) {
     let _gone = async {
         stream.write_all(format!("{at} {from}\n").as_bytes()).await?;
         let (mut read, mut write) = stream.split();
@@ -97,22 +97,22 @@ async fn status(mut stream: TcpStream, healthy: bool) {
 pub(crate) struct Client {
     pub(crate) stream: BufReader<TcpStream>,
     /// The pod that answered.
-    pub(crate) pod: SocketAddrV4,
+    pub(crate) pod: SocketAddr,
     /// Where the pod saw the connection come from.
-    pub(crate) seen_as: SocketAddrV4,
+    pub(crate) seen_as: SocketAddr,
 }
 
 impl Client {
     /// Connects and waits for the greeting. A connection that ends without one is an error.
-    pub(crate) async fn connect(at: SocketAddrV4) -> io::Result<Self> {
+    pub(crate) async fn connect(at: SocketAddr) -> io::Result<Self> {
         Self::greeted(TcpStream::connect(at).await?).await
     }
 
     /// The same from an address of one's own.
-    pub(crate) async fn connect_from(address: Ipv4Addr, at: SocketAddrV4) -> io::Result<Self> {
+    pub(crate) async fn connect_from(address: Ipv4Addr, at: SocketAddr) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::new(address.into(), 0))?;
-        Self::greeted(socket.connect(at.into()).await?).await
+        Self::greeted(socket.connect(at).await?).await
     }
 
     async fn greeted(stream: TcpStream) -> io::Result<Self> {
@@ -146,7 +146,7 @@ impl Client {
 }
 
 /// Which pod answered how many of `count` connections, a few at a time.
-pub(crate) async fn tally(at: SocketAddrV4, count: usize) -> BTreeMap<SocketAddrV4, usize> {
+pub(crate) async fn tally(at: SocketAddr, count: usize) -> BTreeMap<SocketAddr, usize> {
     const AT_ONCE: usize = 32;
     let mut asking = JoinSet::new();
     let mut tally = BTreeMap::new();
@@ -174,7 +174,7 @@ const CHI_SQUARE: [f64; 6] = [10.828, 13.816, 16.266, 18.467, 20.515, 22.458];
 
 /// Checks that connections to `at` are spread over exactly `pods`, each as likely as the others, by the chi-square test
 /// at 99.9 %. Chance fails it once in a thousand times, so a failure has a second sample: two in a row are no chance.
-pub(crate) async fn assert_spread_evenly(at: SocketAddrV4, pods: &[SocketAddrV4]) {
+pub(crate) async fn assert_spread_evenly(at: SocketAddr, pods: &[SocketAddr]) {
     const SAMPLE: u32 = 1200;
     let bound = CHI_SQUARE[pods.len() - 2];
     let mut seen = Vec::new();

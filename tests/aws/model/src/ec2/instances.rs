@@ -43,6 +43,7 @@ impl Model {
             "privateDnsName": private_name.as_str(),
             "primary": true,
         };
+        let ipv6 = self.world.ipv6_of(instance.address);
         let interface = record! {
             "networkInterfaceId": primary_interface(&instance.id),
             "subnetId": instance.subnet.as_str(),
@@ -54,6 +55,7 @@ impl Model {
             "groupSet": groups.clone(),
             "attachment": record! { "deviceIndex": 0u16, "status": "attached" },
             "privateIpAddressesSet": Value::List(vec![address]),
+            "ipv6AddressesSet": ipv6.into_iter().map(|address| record! { "ipv6Address": address }).collect::<Value>(),
             "interfaceType": "interface",
         };
         let value = record! {
@@ -66,6 +68,7 @@ impl Model {
             "subnetId": instance.subnet.as_str(),
             "vpcId": self.world.vpc.id.as_str(),
             "privateIpAddress": instance.address,
+            ? "ipv6Address": ipv6,
             "sourceDestCheck": true,
             "groupSet": groups,
             "networkInterfaceSet": Value::List(vec![interface]),

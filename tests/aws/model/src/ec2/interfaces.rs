@@ -1,6 +1,9 @@
 //! Network interfaces: those of instances and of pods and, with the description `ELB net/<name>/<id>`, those of load balancers.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use super::{
     describe::{Item, Kind as Listed, describe, one},
@@ -47,6 +50,7 @@ struct Interface {
     id: String,
     subnet: String,
     address: Ipv4Addr,
+    ipv6: Option<Ipv6Addr>,
     groups: Vec<String>,
     description: String,
     of_balancer: bool,
@@ -64,6 +68,7 @@ impl Model {
             id: primary_interface(&i.id),
             subnet: i.subnet.clone(),
             address: i.address,
+            ipv6: self.world.ipv6_of(i.address),
             groups: i.security_groups.clone(),
             description: String::new(),
             of_balancer: false,
@@ -73,6 +78,7 @@ impl Model {
             id: i.id.clone(),
             subnet: i.subnet.clone(),
             address: i.address,
+            ipv6: self.world.ipv6_of(i.address),
             groups: i.security_groups.clone(),
             description: "aws-k8s-branch-eni".to_owned(),
             of_balancer: false,
@@ -82,6 +88,7 @@ impl Model {
             id: mapping.interface.clone(),
             subnet: mapping.subnet.clone(),
             address: mapping.address,
+            ipv6: mapping.ipv6.map(|ipv6| ipv6.address),
             groups: groups.to_vec(),
             description: label.to_owned(),
             of_balancer: true,
@@ -118,6 +125,7 @@ impl Model {
                 one("status", "in-use"),
                 one("private-ip-address", interface.address),
                 one("addresses.private-ip-address", interface.address),
+                ("ipv6-addresses.ipv6-address", interface.ipv6.iter().map(ToString::to_string).collect()),
                 ("group-id", interface.groups.clone()),
                 ("requester-id", requester.map(str::to_owned).into_iter().collect()),
                 ("attachment.instance-id", interface.instance.iter().cloned().collect()),
@@ -139,6 +147,11 @@ impl Model {
                 "attachment": attachment,
                 "tagSet": tag_set(tags),
                 "privateIpAddressesSet": Value::List(vec![address]),
+                "ipv6AddressesSet": interface
+                    .ipv6
+                    .into_iter()
+                    .map(|address| record! { "ipv6Address": address, "isPrimaryIpv6": false })
+                    .collect::<Value>(),
                 "interfaceType": kind,
             },
         }

@@ -1,6 +1,6 @@
 //! VPC, subnets, route tables and zones of the world.
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::{
     describe::{Item, Kind as Listed, describe, one},
@@ -35,6 +35,7 @@ pub(super) const SUBNETS: Operation = Operation {
                     one("availability-zone", &subnet.zone),
                     one("availability-zone-id", zone_id),
                     one("cidr-block", subnet.cidr),
+                    ("ipv6-cidr-block-association.ipv6-cidr-block", ipv6_text(subnet.ipv6)),
                     one("state", "available"),
                     one("owner-id", &model.world.account),
                 ],
@@ -45,13 +46,13 @@ pub(super) const SUBNETS: Operation = Operation {
                     "state": "available",
                     "vpcId": model.world.vpc.id.as_str(),
                     "cidrBlock": subnet.cidr.to_string(),
-                    "ipv6CidrBlockAssociationSet": Value::List(Vec::new()),
+                    "ipv6CidrBlockAssociationSet": ipv6_blocks(&subnet.id.replacen("subnet-", "subnet-cidr-assoc-", 1), subnet.ipv6),
                     "availableIpAddressCount": free,
                     "availabilityZone": subnet.zone.as_str(),
                     "availabilityZoneId": zone_id,
                     "defaultForAz": false,
                     "mapPublicIpOnLaunch": subnet.public,
-                    "assignIpv6AddressOnCreation": false,
+                    "assignIpv6AddressOnCreation": subnet.ipv6.is_some(),
                     "ownerId": model.world.account.as_str(),
                     "tagSet": tag_set(tags),
                 },
@@ -154,6 +155,7 @@ pub(super) const VPCS: Operation = Operation {
                 one("vpc-id", &vpc.id),
                 one("cidr", vpc.cidr),
                 one("cidr-block-association.cidr-block", vpc.cidr),
+                ("ipv6-cidr-block-association.ipv6-cidr-block", ipv6_text(vpc.ipv6)),
                 one("state", "available"),
                 one("is-default", false),
                 one("owner-id", &model.world.account),
@@ -163,7 +165,7 @@ pub(super) const VPCS: Operation = Operation {
                 "vpcId": vpc.id.as_str(),
                 "ownerId": model.world.account.as_str(),
                 "instanceTenancy": "default",
-                "ipv6CidrBlockAssociationSet": Value::List(Vec::new()),
+                "ipv6CidrBlockAssociationSet": ipv6_blocks(&vpc.id.replacen("vpc-", "vpc-cidr-assoc-6", 1), vpc.ipv6),
                 "cidrBlockAssociationSet": Value::List(vec![association]),
                 "isDefault": false,
                 "state": "available",
@@ -202,13 +204,25 @@ impl Model {
             "state": "active",
             "origin": "CreateRouteTable",
         }];
-        if public {
+        if let Some(range) = self.world.vpc.ipv6 {
             routes.push(record! {
-                "destinationCidrBlock": "0.0.0.0/0",
-                "gatewayId": gateway.as_str(),
+                "destinationIpv6CidrBlock": range.to_string(),
+                "gatewayId": "local",
                 "state": "active",
-                "origin": "CreateRoute",
+                "origin": "CreateRouteTable",
             });
+        }
+        let everywhere = [
+            Some(("destinationCidrBlock", "0.0.0.0/0")),
+            self.world.vpc.ipv6.map(|_| ("destinationIpv6CidrBlock", "::/0")),
+        ];
+        for (field, range) in everywhere.into_iter().flatten().filter(|_| public) {
+            routes.push(Value::Record(vec![
+                (field, range.into()),
+                ("gatewayId", gateway.as_str().into()),
+                ("state", "active".into()),
+                ("origin", "CreateRoute".into()),
+            ]));
         }
         let associations: Value = subnets
             .iter()
@@ -243,4 +257,20 @@ impl Model {
             id,
         }
     }
+}
+
+fn ipv6_text(range: Option<Ipv6Net>) -> Vec<String> {
+    range.iter().map(ToString::to_string).collect()
+}
+
+/// The IPv6 block of a VPC or subnet as EC2 shows it: a list of associations.
+fn ipv6_blocks(association: &str, range: Option<Ipv6Net>) -> Value {
+    let block = |range: Ipv6Net| {
+        record! {
+            "associationId": association,
+            "ipv6CidrBlock": range.to_string(),
+            "ipv6CidrBlockState": record! { "state": "associated" },
+        }
+    };
+    range.into_iter().map(block).collect()
 }

@@ -1,6 +1,6 @@
 //! Security groups.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{
     describe::{Item, Kind as Listed, describe, one},
@@ -150,21 +150,33 @@ impl Model {
         }
     }
 
+    fn has_address(&self, instance: &world::Instance, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => instance.address == address,
+            IpAddr::V6(address) => self.world.ipv6_of(instance.address) == Some(address),
+        }
+    }
+
     /// Whether the security groups of a load balancer admit a client. One without groups admits everybody.
-    pub(crate) fn admits(&self, balancer: &LoadBalancer, client: SocketAddrV4, port: u16) -> bool {
+    pub(crate) fn admits(&self, balancer: &LoadBalancer, client: SocketAddr, port: u16) -> bool {
         let mut groups = balancer.security_groups.iter().filter_map(|id| self.security_groups.get(id));
         balancer.security_groups.is_empty()
             || groups.any(|group| {
                 group.rules.iter().any(|rule| {
                     rule.covers_tcp(port)
                         && match &rule.source {
-                            Source::Range(range) => range.contains(client.ip()),
+                            Source::Range(range) => {
+                                matches!(client.ip(), IpAddr::V4(client) if range.contains(&client))
+                            }
+                            Source::Range6(range) => {
+                                matches!(client.ip(), IpAddr::V6(client) if range.contains(&client))
+                            }
                             Source::Group(id) => self
                                 .world
                                 .instances
                                 .iter()
-                                .any(|i| i.address == *client.ip() && i.security_groups.contains(id)),
-                            Source::Range6(_) | Source::PrefixList(_) => false,
+                                .any(|i| self.has_address(i, client.ip()) && i.security_groups.contains(id)),
+                            Source::PrefixList(_) => false,
                         }
                 })
             })

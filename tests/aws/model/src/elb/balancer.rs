@@ -1,9 +1,10 @@
 //! Load balancers: creating, listing and deleting them.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     attribute_table::{self, Attributes},
+    families::Families,
     listing::{MARKER, PAGE_SIZE, listing, page},
     lookup::Noun,
     placement::{MAPPINGS, Mapping},
@@ -30,12 +31,11 @@ pub(crate) struct LoadBalancer {
     /// Sixteen hexadecimal digits, the end of the ARN and part of the DNS name.
     pub(crate) id: String,
     pub(crate) internal: bool,
-    pub(crate) ip_address_type: String,
+    pub(crate) families: Families,
     pub(crate) security_groups: Vec<String>,
     /// Security groups can be set only on a load balancer that was created with some.
     pub(super) created_with_groups: bool,
     pub(super) enforce_on_private_link: String,
-    pub(super) prefix_for_source_nat: String,
     /// One per zone, in the order of the zones' names.
     pub(crate) mappings: Vec<Mapping>,
     pub(crate) attributes: Attributes,
@@ -63,8 +63,8 @@ impl LoadBalancer {
         format!("ELB net/{}/{}", self.name, self.id)
     }
 
-    pub(crate) fn zone_of(&self, address: Ipv4Addr) -> Option<&Mapping> {
-        self.mappings.iter().find(|m| m.address == address)
+    pub(crate) fn zone_of(&self, address: IpAddr) -> Option<&Mapping> {
+        self.mappings.iter().find(|m| m.addresses().any(|own| own == address))
     }
 
     pub(crate) fn has_zone(&self, zone: &str) -> bool {
@@ -150,13 +150,13 @@ impl Model {
         }
         let tags = tags::read(&self.settings, input)?;
         let internal = input.text("Scheme") == Some("internal");
-        let wanted = self.read_mappings(input, internal)?;
-        let ip_address_type = self.check_ip_address_type(input.text("IpAddressType").unwrap_or("ipv4"))?;
+        let families = Families::default().read(input)?;
+        let wanted = self.read_mappings(input, internal, families)?;
         let groups: Vec<String> = input.texts("SecurityGroups").into_iter().map(str::to_owned).collect();
         self.check_security_groups(&groups)?;
         if let Some((_, existing)) = self.balancers.find(|b| b.name == name) {
             let same = existing.internal == internal
-                && existing.ip_address_type == ip_address_type
+                && existing.families == families
                 && existing.security_groups == groups
                 && wanted.iter().map(|w| &w.subnet).eq(existing.mappings.iter().map(|m| &m.subnet))
                 && wanted.iter().zip(&existing.mappings).all(|(w, m)| w.fits(m))
@@ -174,7 +174,7 @@ impl Model {
                 self.settings.quota_load_balancers
             ));
         }
-        let mappings = self.place(wanted, &[])?;
+        let mappings = self.place(wanted, &[], families)?;
         let id = self.random.hex(16);
         let arn = self.arn(&format!("loadbalancer/net/{name}/{id}"));
         let settled_at = self.settling();
@@ -184,11 +184,10 @@ impl Model {
             name: name.to_owned(),
             id,
             internal,
-            ip_address_type,
+            families,
             created_with_groups: !groups.is_empty(),
             security_groups: groups,
             enforce_on_private_link: "on".to_owned(),
-            prefix_for_source_nat: input.text("EnablePrefixForIpv6SourceNat").unwrap_or("off").to_owned(),
             mappings,
             attributes: attribute_table::balancer_defaults(internal),
             tags,
@@ -295,10 +294,10 @@ impl Model {
             "Type": "network",
             "AvailabilityZones": self.show_mappings(&balancer.mappings),
             ? "SecurityGroups": has_groups.then_some(groups),
-            "IpAddressType": balancer.ip_address_type.as_str(),
+            "IpAddressType": balancer.families.ip_address_type(),
             ? "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic":
                 has_groups.then_some(balancer.enforce_on_private_link.as_str()),
-            "EnablePrefixForIpv6SourceNat": balancer.prefix_for_source_nat.as_str(),
+            "EnablePrefixForIpv6SourceNat": balancer.families.prefix_for_source_nat(),
         }
     }
 
@@ -311,19 +310,6 @@ impl Model {
             Some(id) => Code::InvalidSecurityGroup.refuse(format!("Security group '{id}' is not valid")),
             None => Ok(()),
         }
-    }
-
-    /// The world has no IPv6, so nothing but `ipv4` can be attached.
-    pub(super) fn check_ip_address_type(&self, wanted: &str) -> Result<String> {
-        if wanted == "ipv4" {
-            return Ok(wanted.to_owned());
-        }
-        if wanted == "dualstack-without-public-ipv4" {
-            return Code::InvalidConfigurationRequest
-                .refuse("Network Load Balancers do not support the IP address type 'dualstack-without-public-ipv4'");
-        }
-        let vpc = &self.world.vpc.id;
-        Code::InvalidSubnet.refuse(format!("The subnets of VPC '{vpc}' have no associated IPv6 CIDR block"))
     }
 }
 

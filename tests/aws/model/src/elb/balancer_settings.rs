@@ -1,16 +1,22 @@
 //! Changing a load balancer in place: subnets, security groups, address type.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
 use super::{
     balancer::{IP_ADDRESS_TYPE, ON_OFF},
+    families::Families,
     lookup::Noun,
-    placement::MAPPINGS,
+    placement::{MAPPINGS, Mapping, Wanted},
 };
 use crate::{
     Model, Value,
+    agenda::Due,
+    ec2::interfaces::Retiring,
     fault::{Code, Result},
     limits::Bucket,
     operations::Operation,
     schema::{Input, TEXT, TEXTS, optional, required},
+    store::BalancerKey,
     value::record,
 };
 
@@ -55,9 +61,12 @@ pub(super) const SET_IP_ADDRESS_TYPE: Operation = Operation {
     accepts: &[required("LoadBalancerArn", TEXT), required("IpAddressType", IP_ADDRESS_TYPE)],
     refuses: &[Code::LoadBalancerNotFound, Code::InvalidConfigurationRequest, Code::InvalidSubnet],
     run: |model, input| {
-        model.balancer_key(input.need("LoadBalancerArn"))?;
-        let kept = model.check_ip_address_type(input.need("IpAddressType"))?;
-        Ok(record! { "IpAddressType": kept })
+        let key = model.balancer_key(input.need("LoadBalancerArn"))?;
+        let Some(balancer) = model.balancers.get(key) else { return Err(Noun::Balancer.missing()) };
+        let families = balancer.families.read(input)?;
+        let wanted = model.same_places(&balancer.mappings, families)?;
+        model.move_to(key, wanted, families)?;
+        Ok(record! { "IpAddressType": families.ip_address_type() })
     },
 };
 
@@ -67,7 +76,8 @@ impl Model {
         let key = self.balancer_key(input.need("LoadBalancerArn"))?;
         let Some(balancer) = self.balancers.get(key) else { return Err(Noun::Balancer.missing()) };
         let present = balancer.mappings.clone();
-        let wanted = self.read_mappings(input, balancer.internal)?;
+        let families = balancer.families.read(input)?;
+        let wanted = self.read_mappings(input, balancer.internal, families)?;
         let exchanged = |subnet: &str| {
             let zone = self.world.subnet(subnet).map(|s| s.zone.as_str());
             present.iter().any(|m| Some(m.zone.as_str()) == zone && m.subnet != subnet)
@@ -78,35 +88,37 @@ impl Model {
                  the load balancer. To update the subnet of an Availability Zone, remove it first",
             );
         }
-        if let Some(kind) = input.text("IpAddressType") {
-            self.check_ip_address_type(kind)?;
-        }
-        let placed = self.place(wanted, &present)?;
-        let shown = self.show_mappings(&placed);
+        let placed = self.move_to(key, wanted, families)?;
+        Ok(record! {
+            "AvailabilityZones": self.show_mappings(&placed),
+            "IpAddressType": families.ip_address_type(),
+            "EnablePrefixForIpv6SourceNat": families.prefix_for_source_nat(),
+        })
+    }
+
+    /// Gives a load balancer other places and families. What it has no more is gone at once for its flows, and a while
+    /// later for EC2.
+    fn move_to(&mut self, key: BalancerKey, wanted: Vec<Wanted>, families: Families) -> Result<Vec<Mapping>> {
+        self.check_families(key, families)?;
+        let present = self.balancers.get(key).map(|b| b.mappings.clone()).unwrap_or_default();
+        let placed = self.place(wanted, &present, families)?;
         let gone_at = self.now + self.settings.network_interface_release;
         let Some(balancer) = self.balancers.get_mut(key) else { return Err(Noun::Balancer.missing()) };
-        if let Some(prefix) = input.text("EnablePrefixForIpv6SourceNat") {
-            prefix.clone_into(&mut balancer.prefix_for_source_nat);
-        }
-        let removed: Vec<_> = present.into_iter().filter(|old| !placed.contains(old)).collect();
-        balancer.mappings = placed;
-        let reply = record! {
-            "AvailabilityZones": shown,
-            "IpAddressType": balancer.ip_address_type.as_str(),
-            "EnablePrefixForIpv6SourceNat": balancer.prefix_for_source_nat.as_str(),
-        };
-        let label = balancer.interface_label();
-        let groups = balancer.security_groups.clone();
-        for mapping in removed {
-            let address = mapping.address;
-            self.reset_flows(|flow| *flow.listener.ip() == address, "zone-removed");
+        balancer.families = families;
+        balancer.mappings.clone_from(&placed);
+        let (label, groups) = (balancer.interface_label(), balancer.security_groups.clone());
+        let kept: BTreeSet<IpAddr> = placed.iter().flat_map(Mapping::addresses).collect();
+        let lost: BTreeSet<IpAddr> =
+            present.iter().flat_map(Mapping::addresses).filter(|address| !kept.contains(address)).collect();
+        self.reset_flows(|flow| lost.contains(&flow.listener.ip()), "zone-removed");
+        for mapping in present.into_iter().filter(|old| placed.iter().all(|new| new.interface != old.interface)) {
             let (label, groups) = (label.clone(), groups.clone());
-            self.retiring.push(crate::ec2::interfaces::Retiring { mapping, label, groups, gone_at });
-            self.agenda.add(gone_at, crate::agenda::Due::InterfacesGone);
+            self.retiring.push(Retiring { mapping, label, groups, gone_at });
+            self.agenda.add(gone_at, Due::InterfacesGone);
         }
         self.review_listening(key);
         self.review_groups_of(key);
-        Ok(reply)
+        Ok(placed)
     }
 
     fn set_security_groups(&mut self, input: &Input) -> Result<Value> {

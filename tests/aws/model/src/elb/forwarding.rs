@@ -138,6 +138,7 @@ impl Model {
                 ));
             }
         }
+        self.check_listener_family(listener)?;
         let added = listener.forward.groups.iter().map(|(group, _)| *group);
         self.check_target_quotas(listener.balancer, added, &[])
     }

@@ -6,6 +6,7 @@ pub(crate) mod balancer;
 mod balancer_settings;
 mod capacity;
 mod certificates;
+mod families;
 mod forwarding;
 pub(crate) mod group;
 mod health_check;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
@@ -159,7 +159,7 @@ impl Model {
         }
         let standing = target.standing(now, initial);
         // A target that nobody uses is gone at once; there is nothing to drain.
-        let idle = matches!(target.life, Life::Unused(_) | Life::Unavailable);
+        let idle = matches!(target.life, Life::Unused(_));
         let mut until = now + lag;
         if let Some(linger) = target.linger {
             until = until.max(linger.until);
@@ -187,32 +187,31 @@ impl Model {
 
     fn read_target(&self, key: GroupKey, fields: &Fields) -> Result<Named> {
         let Some(group) = self.groups.get(key) else { return Err(Noun::Group.missing()) };
-        let id = fields.need("Id");
+        let mut id = fields.need("Id").to_owned();
         let port = fields.number("Port").unwrap_or(group.port);
         let zone = fields.text("AvailabilityZone");
-        check_form(&group.target_type, id)?;
+        check_form(&group.target_type, &id)?;
         let zone = match group.target_type.as_str() {
-            "ip" if group.ip_address_type == "ipv6" => {
-                if id.parse::<Ipv6Addr>().is_err() {
-                    return Code::ValidationError.refuse(format!("The IP address '{id}' is not a valid IPv6 address"));
+            "ip" => match id.parse::<IpAddr>() {
+                Ok(address) if address.is_ipv6() == (group.ip_address_type == "ipv6") => {
+                    id = address.to_string();
+                    self.zone_for(address, zone)?
                 }
-                zone.map(str::to_owned)
-            }
-            "ip" => match id.parse::<Ipv4Addr>() {
-                Ok(address) => self.zone_for(address, zone)?,
-                Err(_) => {
-                    return Code::ValidationError.refuse(format!("The IP address '{id}' is not a valid IPv4 address"));
+                _ => {
+                    let family = if group.ip_address_type == "ipv6" { "IPv6" } else { "IPv4" };
+                    return Code::ValidationError
+                        .refuse(format!("The IP address '{id}' is not a valid {family} address"));
                 }
             },
-            "instance" => self.zone_of_instance(id, zone)?,
+            "instance" => self.zone_of_instance(&id, zone)?,
             _ => return Code::InvalidTarget.refuse(format!("The load balancer '{id}' does not exist")),
         };
         let quic_server_id = fields.text("QuicServerId").map(str::to_owned);
-        Ok(Named { id: TargetId { id: id.to_owned(), port }, zone, quic_server_id })
+        Ok(Named { id: TargetId { id, port }, zone, quic_server_id })
     }
 
     /// The zone of an address: that of its subnet, or, outside the VPC's subnets, the one that the caller names.
-    fn zone_for(&self, address: Ipv4Addr, zone: Option<&str>) -> Result<Option<String>> {
+    fn zone_for(&self, address: IpAddr, zone: Option<&str>) -> Result<Option<String>> {
         if let Some(subnet) = self.world.subnet_of(address) {
             return match zone {
                 Some(other) if other != subnet.zone => Code::ValidationError.refuse(format!(
@@ -223,8 +222,7 @@ impl Model {
                 _ => Ok(Some(subnet.zone.clone())),
             };
         }
-        let shared = u32::from(address) & 0xffc0_0000 == 0x6440_0000; // 100.64.0.0/10, RFC 6598
-        if !address.is_private() && !shared {
+        if matches!(address, IpAddr::V4(address) if !address.is_private() && !is_shared(address)) {
             return Code::InvalidTarget.refuse(format!(
                 "The IP address '{address}' is not valid: it must be from a subnet of the VPC, or from the ranges of \
                  RFC 1918 and RFC 6598"
@@ -312,6 +310,11 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// 100.64.0.0/10, RFC 6598.
+fn is_shared(address: Ipv4Addr) -> bool {
+    u32::from(address) & 0xffc0_0000 == 0x6440_0000
 }
 
 /// Whether an id can be of the group's type at all.

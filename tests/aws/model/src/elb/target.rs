@@ -14,7 +14,11 @@ pub(crate) struct TargetId {
 
 impl fmt::Display for TargetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.id, self.port)
+        if self.id.contains(':') {
+            write!(f, "[{}]:{}", self.id, self.port)
+        } else {
+            write!(f, "{}:{}", self.id, self.port)
+        }
     }
 }
 
@@ -57,8 +61,6 @@ pub(crate) enum Life {
     Unhealthy,
     /// Failing, with its flows left alone for a while.
     UnhealthyDraining { until: Duration },
-    /// Nobody can tell: its addresses are not of this world.
-    Unavailable,
     /// Deregistered, within the deregistration delay.
     Draining { until: Duration },
     /// No longer listed; gone when nothing lingers.
@@ -124,9 +126,6 @@ impl Life {
             Self::UnhealthyDraining { .. } => {
                 ("unhealthy.draining", Some("Target.FailedHealthChecks"), Some("Health checks failed"))
             }
-            Self::Unavailable => {
-                ("unavailable", Some("Elb.InternalError"), Some("Targets with IPv6 addresses are not emulated"))
-            }
             Self::Draining { .. } => {
                 ("draining", Some("Target.DeregistrationInProgress"), Some("Target deregistration is in progress"))
             }
@@ -150,9 +149,7 @@ impl Life {
             Self::Healthy => Standing::InService,
             Self::Checking if traffic_to_initial => Standing::InService,
             Self::Checking | Self::Unhealthy | Self::UnhealthyDraining { .. } => Standing::Fallback,
-            Self::Unused(_) | Self::Registering { .. } | Self::Unavailable | Self::Draining { .. } | Self::Gone => {
-                Standing::None
-            }
+            Self::Unused(_) | Self::Registering { .. } | Self::Draining { .. } | Self::Gone => Standing::None,
         }
     }
 }

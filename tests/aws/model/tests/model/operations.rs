@@ -50,7 +50,6 @@ fn each_mistake_has_its_code_and_message() {
             "InvalidConfigurationRequest",
             "Type=network",
         ),
-        ("CreateLoadBalancer", format!("Name=x&{subnet}&IpAddressType=dualstack"), "InvalidSubnet", "IPv6"),
         ("CreateLoadBalancer", format!("Name=x&{subnet}{tag_keys}"), "TooManyTags", "'50'"),
         (
             "CreateLoadBalancer",

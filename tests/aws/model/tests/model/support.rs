@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -22,11 +22,11 @@ pub(crate) struct Lab {
     pub(crate) model: Model,
     pub(crate) now: Duration,
     /// Where a check fails.
-    pub(crate) down: BTreeSet<SocketAddrV4>,
+    pub(crate) down: BTreeSet<SocketAddr>,
     /// Zones, by the third byte of their addresses, whose own checks fail.
     pub(crate) blind: BTreeSet<u8>,
     pub(crate) resets: Vec<FlowId>,
-    pub(crate) open: BTreeSet<SocketAddrV4>,
+    pub(crate) open: BTreeSet<SocketAddr>,
     pub(crate) probes: usize,
     pub(crate) log: Vec<Entry>,
 }
@@ -35,8 +35,8 @@ pub(crate) fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-pub(crate) fn at(address: &str, port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(address.parse().expect("an address"), port)
+pub(crate) fn at(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse().expect("an address"), port)
 }
 
 impl Lab {
@@ -45,13 +45,16 @@ impl Lab {
     }
 
     pub(crate) fn seeded(profile: Profile, changes: &[(&str, &str)], seed: u64) -> Self {
-        let world = World::parse(world::DEFAULT).expect("the shipped world");
+        Self::inside(&World::parse(world::DEFAULT).expect("the shipped world"), profile, changes, seed)
+    }
+
+    pub(crate) fn inside(world: &World, profile: Profile, changes: &[(&str, &str)], seed: u64) -> Self {
         let mut settings = Settings::profile(profile);
         for (key, value) in changes {
             settings.set(key, value).expect("a setting");
         }
         Self {
-            model: Model::new(&world, settings, seed),
+            model: Model::new(world, settings, seed),
             now: Duration::ZERO,
             down: BTreeSet::new(),
             blind: BTreeSet::new(),
@@ -121,7 +124,7 @@ impl Lab {
                     Command::Probe(probe) => {
                         self.probes += 1;
                         let outcome = match (
-                            self.down.contains(&probe.to) || self.blind.contains(&probe.from.octets()[2]),
+                            self.down.contains(&probe.to) || self.blind.contains(&third_byte(probe.from)),
                             &probe.check,
                         ) {
                             (true, _) => ProbeOutcome::Refused,
@@ -196,23 +199,23 @@ impl Lab {
         self.elb("ModifyTargetGroupAttributes", &fields);
     }
 
-    pub(crate) fn connect(&mut self, listener: SocketAddrV4, client: &str) -> Answer {
+    pub(crate) fn connect(&mut self, listener: SocketAddr, client: &str) -> Answer {
         let answer = self.model.connect(listener, at(client, 40000), self.now);
         self.settle();
         answer
     }
 
     /// The zone address of the load balancer in the n-th zone.
-    pub(crate) fn front(&self, zone: usize) -> SocketAddrV4 {
+    pub(crate) fn front(&self, zone: usize) -> SocketAddr {
         let prefix = [11, 12, 13][zone];
-        *self.open.iter().find(|a| a.ip().octets()[2] == prefix).expect("an open listener in the zone")
+        *self.open.iter().find(|a| a.is_ipv4() && third_byte(a.ip()) == prefix).expect("an open listener in the zone")
     }
 
     /// Connects and closes; how many of `n` connections each pod got, in the order of [`PODS`], and how many none did.
     pub(crate) fn spread(&mut self, zone: usize, n: usize) -> ([usize; 3], usize) {
         let (mut counts, mut refused) = ([0; 3], 0);
         for port in 0..n {
-            let client = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 1), u16::try_from(1024 + port).expect("a port"));
+            let client = SocketAddr::from(([203, 0, 113, 1], u16::try_from(1024 + port).expect("a port")));
             let front = self.front(zone);
             match self.model.connect(front, client, self.now) {
                 Answer::Forward(route) => {
@@ -265,6 +268,14 @@ pub(crate) fn route(answer: Answer) -> Route {
     match answer {
         Answer::Forward(route) => route,
         other => panic!("{other:?}"),
+    }
+}
+
+/// Of the IPv4 address, in which an IPv6 address of the world ends.
+fn third_byte(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets()[2],
+        IpAddr::V6(address) => address.octets()[14],
     }
 }
 
