@@ -102,6 +102,7 @@ async fn settings_of_a_load_balancer_are_changed_in_place() {
     let more = SetSubnets {
         load_balancer: load_balancer.clone(),
         subnet_mappings,
+        ip_address_type: Some("ipv4".to_owned()),
         enable_prefix_for_ipv6_source_nat: Some(false),
     };
     assert_eq!(done(&aws, &Call::SetSubnets(more)).await, Reply::Done);

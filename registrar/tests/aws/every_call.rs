@@ -33,6 +33,7 @@ fn each() -> Vec<Call> {
         Call::SetSubnets(SetSubnets {
             load_balancer: arn(),
             subnet_mappings: Vec::new(),
+            ip_address_type: None,
             enable_prefix_for_ipv6_source_nat: None,
         }),
         Call::SetSecurityGroups { load_balancer: arn(), security_groups: Vec::new(), enforce_on_private_link: None },

@@ -180,6 +180,7 @@ fn load_balancer(client: &mut Client, group: &str) -> Arn {
             },
             mappings(&SUBNETS[1..]).remove(0),
         ],
+        ip_address_type: None,
         enable_prefix_for_ipv6_source_nat: None,
     }));
     client.done(&Call::SetSecurityGroups {

@@ -293,6 +293,8 @@ pub struct SetSubnets {
     pub load_balancer: Arn,
     /// One per zone.
     pub subnet_mappings: Vec<SubnetMapping>,
+    /// `ipv4` or `dualstack`, if that is to change.
+    pub ip_address_type: Option<String>,
     /// As in [`CreateLoadBalancer`].
     pub enable_prefix_for_ipv6_source_nat: Option<bool>,
 }

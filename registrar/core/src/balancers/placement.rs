@@ -6,7 +6,7 @@ use crate::aws::{LoadBalancer, SubnetMapping};
 /// The subnets of a load balancer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Placement {
-    /// Those that it has.
+    /// Those that it has, with what is chosen of IPv6 in them.
     Kept(Vec<SubnetMapping>),
     /// These.
     Chosen(Vec<SubnetMapping>),
@@ -19,7 +19,8 @@ impl Placement {
                 if inputs.spec.subnets.is_none()
                     && (found.scheme == inputs.spec.scheme.as_str() || !may_be_replaced(inputs, found)) =>
             {
-                Ok(Self::Kept(found.zones.iter().map(|zone| zone.mapping.clone()).collect()))
+                let present = found.zones.iter().map(|zone| zone.mapping.clone()).collect();
+                Ok(Self::Kept(subnets::keep(inputs, present, &observed.network)?))
             }
             _ => Ok(Self::Chosen(subnets::choose(inputs, inputs.spec.scheme, &observed.network)?)),
         }

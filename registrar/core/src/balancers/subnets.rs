@@ -39,6 +39,26 @@ pub(crate) fn choose(inputs: &Inputs, scheme: Scheme, network: &Network) -> Resu
     with_addresses(inputs, &subnets)
 }
 
+/// The subnets that a load balancer has, with the IPv6 addresses and prefixes that the Service chooses in them: they may be
+/// chosen once it is there.
+pub(crate) fn keep(inputs: &Inputs, present: Vec<SubnetMapping>, network: &Network) -> Result<Vec<SubnetMapping>, Gap> {
+    if inputs.spec.ipv6_addresses.is_empty() && inputs.spec.source_nat_ipv6_prefixes.is_empty() {
+        return Ok(present);
+    }
+    let ids: Vec<&str> = present.iter().map(|mapping| mapping.subnet_id.as_str()).collect();
+    // In the order of ids, as they were when they were discovered.
+    let mut subnets = by_ids(&ids, network)?.to_vec();
+    subnets.sort_by(|one, other| one.id.cmp(&other.id));
+    let chosen = ipv6_of(inputs, &subnets)?;
+    let with = |mapping: SubnetMapping| match chosen.get(&mapping.subnet_id).cloned() {
+        Some(Ipv6 { address, prefix }) => {
+            SubnetMapping { ipv6_address: address, source_nat_ipv6_prefix: prefix, ..mapping }
+        }
+        None => mapping,
+    };
+    Ok(present.into_iter().map(with).collect())
+}
+
 /// Subnets by their ids, for the ranges that they have.
 pub(crate) fn by_ids<'a>(ids: &[&str], network: &'a Network) -> Result<&'a [Subnet], Unread> {
     let mut ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
@@ -245,45 +265,68 @@ impl std::fmt::Display for Explanation {
 /// by the range that they are in.
 fn with_addresses(inputs: &Inputs, subnets: &[Subnet]) -> Result<Vec<SubnetMapping>, Gap> {
     let spec = &inputs.spec;
-    let problem = |key: &str, message: String| {
-        let remedy = "give exactly one for each subnet";
-        Gap::Problem(Problem::new("Addresses", format!("{key}: {message}"), remedy))
-    };
-    for (key, given) in [
-        (keys::EIP_ALLOCATIONS, spec.eip_allocations.len()),
-        (keys::PRIVATE_IPV4_ADDRESSES, spec.private_ipv4_addresses.len()),
-        (keys::IPV6_ADDRESSES, spec.ipv6_addresses.len()),
-        (keys::SOURCE_NAT_PREFIXES, spec.source_nat_ipv6_prefixes.len()),
-    ] {
-        if given > 0 && given != subnets.len() {
-            let ids: Vec<&str> = subnets.iter().map(|subnet| subnet.id.as_str()).collect();
-            return Err(problem(key, format!("{given} for {} subnets ({})", subnets.len(), ids.join(", "))));
-        }
-    }
+    counted(keys::EIP_ALLOCATIONS, &spec.eip_allocations, subnets)?;
+    counted(keys::PRIVATE_IPV4_ADDRESSES, &spec.private_ipv4_addresses, subnets)?;
+    let mut ipv6 = ipv6_of(inputs, subnets)?;
     let mut mappings = Vec::new();
     for (index, subnet) in subnets.iter().enumerate() {
-        let within = |key: &str, addresses: &[String], ranges: &[&str]| {
-            if addresses.is_empty() {
-                return Ok(None);
-            }
-            let found = addresses.iter().find(|address| ranges.iter().any(|range| contains(range, address)));
-            let missing = || problem(key, format!("none is in {} of {}", ranges.join(", "), subnet.id));
-            found.cloned().map(Some).ok_or_else(missing)
-        };
-        let ipv6_ranges: Vec<&str> = subnet.ipv6_cidrs.iter().map(String::as_str).collect();
+        let Ipv6 { address, prefix } = ipv6.remove(&subnet.id).unwrap_or_default();
+        let ranges = std::slice::from_ref(&subnet.cidr);
         mappings.push(SubnetMapping {
             subnet_id: subnet.id.clone(),
             allocation_id: spec.eip_allocations.get(index).cloned(),
             private_ipv4_address: within(
                 keys::PRIVATE_IPV4_ADDRESSES,
                 &spec.private_ipv4_addresses,
-                &[subnet.cidr.as_str()],
+                ranges,
+                &subnet.id,
             )?,
-            ipv6_address: within(keys::IPV6_ADDRESSES, &spec.ipv6_addresses, &ipv6_ranges)?,
-            source_nat_ipv6_prefix: spec.source_nat_ipv6_prefixes.get(index).cloned(),
+            ipv6_address: address,
+            source_nat_ipv6_prefix: prefix,
         });
     }
     Ok(mappings)
+}
+
+/// What the Service chooses of IPv6 in a subnet.
+#[derive(Debug, Clone, Default)]
+struct Ipv6 {
+    address: Option<String>,
+    prefix: Option<String>,
+}
+
+fn ipv6_of(inputs: &Inputs, subnets: &[Subnet]) -> Result<BTreeMap<String, Ipv6>, Gap> {
+    let spec = &inputs.spec;
+    counted(keys::IPV6_ADDRESSES, &spec.ipv6_addresses, subnets)?;
+    counted(keys::SOURCE_NAT_PREFIXES, &spec.source_nat_ipv6_prefixes, subnets)?;
+    let of = |(index, subnet): (usize, &Subnet)| {
+        let address = within(keys::IPV6_ADDRESSES, &spec.ipv6_addresses, &subnet.ipv6_cidrs, &subnet.id)?;
+        let prefix = spec.source_nat_ipv6_prefixes.get(index).cloned();
+        Ok((subnet.id.clone(), Ipv6 { address, prefix }))
+    };
+    subnets.iter().enumerate().map(of).collect()
+}
+
+/// Whether as many are given as there are subnets, or none.
+fn counted(key: &str, given: &[String], subnets: &[Subnet]) -> Result<(), Gap> {
+    if given.is_empty() || given.len() == subnets.len() {
+        return Ok(());
+    }
+    let ids: Vec<&str> = subnets.iter().map(|subnet| subnet.id.as_str()).collect();
+    Err(unpaired(key, &format!("{} for {} subnets ({})", given.len(), subnets.len(), ids.join(", "))))
+}
+
+/// The one of the addresses that is in a subnet, if there are any.
+fn within(key: &str, addresses: &[String], ranges: &[String], subnet: &str) -> Result<Option<String>, Gap> {
+    let found = addresses.iter().find(|address| ranges.iter().any(|range| contains(range, address)));
+    if found.is_none() && !addresses.is_empty() {
+        return Err(unpaired(key, &format!("none is in {} of {subnet}", ranges.join(", "))));
+    }
+    Ok(found.cloned())
+}
+
+fn unpaired(key: &str, message: &str) -> Gap {
+    Gap::Problem(Problem::new("Addresses", format!("{key}: {message}"), "give exactly one for each subnet"))
 }
 
 fn contains(range: &str, address: &str) -> bool {

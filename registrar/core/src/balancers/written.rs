@@ -22,6 +22,9 @@ pub(super) fn written(observed: &mut Observed, call: &Call, reply: &Reply) {
             if let Some(found) = observed.balancer_mut(&set.load_balancer) {
                 let zone = |mapping: &_| Zone { name: String::new(), mapping: Clone::clone(mapping) };
                 found.zones = set.subnet_mappings.iter().map(zone).collect();
+                if let Some(kind) = &set.ip_address_type {
+                    found.ip_address_type.clone_from(kind);
+                }
                 if let Some(on) = set.enable_prefix_for_ipv6_source_nat {
                     found.enable_prefix_for_ipv6_source_nat = Some(on);
                 }

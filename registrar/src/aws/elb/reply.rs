@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_elasticloadbalancingv2::types::{
-    self, Action, AvailabilityZone, Certificate, MinimumLoadBalancerCapacity, TagDescription, TargetHealthDescription,
-    ZonalCapacityReservationState,
+    self, Action, AvailabilityZone, Certificate, LoadBalancerAddress, MinimumLoadBalancerCapacity, TagDescription,
+    TargetHealthDescription, ZonalCapacityReservationState,
 };
 use registrar_core::aws::{
     Arn, CapacityReservation, Forward, HealthCheck, HealthState, Listener, LoadBalancer, Reply, SubnetMapping, Target,
@@ -57,17 +57,16 @@ pub(super) fn load_balancers(list: Option<Vec<types::LoadBalancer>>) -> Vec<Load
 }
 
 fn zone(zone: AvailabilityZone) -> Zone {
-    let address = zone.load_balancer_addresses.and_then(|addresses| addresses.into_iter().next());
-    let (allocation_id, private_ipv4_address, ipv6_address) = address
-        .map(|address| (address.allocation_id, address.private_ipv4_address, address.ipv6_address))
-        .unwrap_or_default();
+    // The families may come together or one by one.
+    let addresses = zone.load_balancer_addresses.unwrap_or_default();
+    let any = |field: fn(&LoadBalancerAddress) -> Option<&str>| addresses.iter().find_map(field).map(str::to_owned);
     Zone {
         name: zone.zone_name.unwrap_or_default(),
         mapping: SubnetMapping {
             subnet_id: zone.subnet_id.unwrap_or_default(),
-            allocation_id,
-            private_ipv4_address,
-            ipv6_address,
+            allocation_id: any(LoadBalancerAddress::allocation_id),
+            private_ipv4_address: any(LoadBalancerAddress::private_ipv4_address),
+            ipv6_address: any(LoadBalancerAddress::ipv6_address),
             source_nat_ipv6_prefix: zone.source_nat_ipv6_prefixes.and_then(|prefixes| prefixes.into_iter().next()),
         },
     }

@@ -41,6 +41,7 @@ pub(super) fn set_subnets(client: &Client, wanted: &SetSubnets) -> SetSubnetsFlu
         .set_subnets()
         .load_balancer_arn(wanted.load_balancer.as_str())
         .set_subnet_mappings(Some(wanted.subnet_mappings.iter().map(subnet_mapping).collect()))
+        .set_ip_address_type(wanted.ip_address_type.as_deref().map(Into::into))
         .set_enable_prefix_for_ipv6_source_nat(wanted.enable_prefix_for_ipv6_source_nat.map(|on| on_or_off(on).into()))
 }
 

@@ -153,9 +153,15 @@ fn write(form: &mut Form, call: &Call) {
         Call::ModifyLoadBalancerAttributes { load_balancer, attributes } => {
             form.put("LoadBalancerArn", load_balancer).pairs("Attributes.member.", attributes);
         }
-        Call::SetSubnets(SetSubnets { load_balancer, subnet_mappings, enable_prefix_for_ipv6_source_nat }) => {
+        Call::SetSubnets(SetSubnets {
+            load_balancer,
+            subnet_mappings,
+            ip_address_type,
+            enable_prefix_for_ipv6_source_nat,
+        }) => {
             form.put("LoadBalancerArn", load_balancer)
                 .mappings(subnet_mappings)
+                .maybe("IpAddressType", ip_address_type.as_deref())
                 .maybe("EnablePrefixForIpv6SourceNat", enable_prefix_for_ipv6_source_nat.map(on_off));
         }
         Call::SetSecurityGroups { load_balancer, security_groups, enforce_on_private_link } => {

@@ -5,9 +5,11 @@ use nlb::{
     service::spec::{AddressFamilies, SecurityGroups},
 };
 
-use super::{Change, Intent, Planner, Resource, Verb, Wait, attribute_changes, attribute_fields, in_parts};
+use super::{
+    Change, Intent, Planner, Resource, Verb, Wait, attribute_changes, attribute_fields, in_parts, places::subnet_text,
+};
 use crate::{
-    aws::{Arn, Call, CreateLoadBalancer, LoadBalancer, SetSubnets, SubnetMapping},
+    aws::{Arn, Call, CreateLoadBalancer, LoadBalancer},
     balancers::{managed::balancer_default, placement::may_be_replaced},
 };
 
@@ -134,17 +136,7 @@ impl Planner<'_> {
         if let Some(groups) = wanted.security_groups.as_ref().filter(|_| has_groups && !outgrown) {
             self.change_security_groups(found, groups);
         }
-        let families = families(wanted.ip_address_type);
-        if found.ip_address_type != families {
-            let changes =
-                vec![Change::new("IpAddressType", Some(found.ip_address_type.clone()), Some(families.to_owned()))];
-            let call =
-                Call::SetIpAddressType { load_balancer: found.arn.clone(), ip_address_type: families.to_owned() };
-            self.aws(Verb::Change, resource.clone(), changes, call);
-        }
-        if !outgrown {
-            self.change_subnets(found);
-        }
+        self.change_places(found, outgrown);
         let read = Call::DescribeLoadBalancerAttributes { load_balancer: found.arn.clone() };
         if let Some(known) = self.attributes_of(&found.arn, read) {
             let set_once = self.inputs.managed().attributes;
@@ -196,38 +188,6 @@ impl Planner<'_> {
             enforce_on_private_link: Some(new),
         };
         self.aws(Verb::Change, on, changes, call);
-    }
-
-    fn change_subnets(&mut self, found: &LoadBalancer) {
-        let wanted = &self.desired.load_balancer;
-        let Some(mappings) = &wanted.subnet_mappings else { return };
-        let ids = |mappings: &mut dyn Iterator<Item = &SubnetMapping>| {
-            mappings.map(|mapping| mapping.subnet_id.clone()).collect::<std::collections::BTreeSet<_>>()
-        };
-        let present: Vec<SubnetMapping> = found.zones.iter().map(|zone| zone.mapping.clone()).collect();
-        let moved = self.desired.subnets_chosen && ids(&mut mappings.iter()) != ids(&mut present.iter());
-        let source_nat = wanted.enable_prefix_for_ipv6_source_nat;
-        let switched = source_nat.is_some_and(|on| on != found.enable_prefix_for_ipv6_source_nat.unwrap_or(false));
-        let becomes_dualstack = found.ip_address_type == "ipv4" && wanted.ip_address_type == AddressFamilies::Dualstack;
-        let addressed = becomes_dualstack && mappings.iter().any(|mapping| mapping.ipv6_address.is_some());
-        if !moved && !switched && !addressed {
-            return;
-        }
-        let mut changes = Vec::new();
-        if moved || addressed {
-            changes.push(Change::new("SubnetMappings", Some(subnet_text(&present)), Some(subnet_text(mappings))));
-        }
-        if switched {
-            let word = |on: Option<bool>| on.map(|on| if on { "on" } else { "off" }.to_owned());
-            let old = word(found.enable_prefix_for_ipv6_source_nat);
-            changes.push(Change::new("EnablePrefixForIpv6SourceNat", old, word(source_nat)));
-        }
-        let call = Call::SetSubnets(SetSubnets {
-            load_balancer: found.arn.clone(),
-            subnet_mappings: mappings.clone(),
-            enable_prefix_for_ipv6_source_nat: source_nat.filter(|_| switched),
-        });
-        self.aws(Verb::Change, Resource::new("load balancer", &found.name), changes, call);
     }
 
     /// Deletes a load balancer, unless it is protected by anybody's word but the Service's own. Says whether it goes.
@@ -292,8 +252,4 @@ fn families(families: AddressFamilies) -> &'static str {
         AddressFamilies::Ipv4 => "ipv4",
         AddressFamilies::Dualstack => "dualstack",
     }
-}
-
-fn subnet_text(mappings: &[SubnetMapping]) -> String {
-    mappings.iter().map(|mapping| mapping.subnet_id.as_str()).collect::<Vec<_>>().join(", ")
 }

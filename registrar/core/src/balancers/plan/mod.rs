@@ -1,7 +1,8 @@
 //! The steps from what is there to what is wanted.
 //!
 //! Their order: the record of what is about to be made; the security group; target groups; bindings of those that take
-//! over from others, whose targets have to be healthy first; the load balancer; listeners; the other bindings, whose gates
+//! over from others, whose targets have to be healthy first; the load balancer; listeners; what the load balancer serves
+//! no more; the other bindings, whose gates
 //! hold only now that something refers to their groups; then what is no longer wanted, from what refers to what is
 //! referred to.
 
@@ -9,6 +10,7 @@ mod bindings;
 mod groups;
 mod listeners;
 mod load_balancer;
+mod places;
 mod removal;
 mod retiring;
 mod security_group;
@@ -86,6 +88,7 @@ fn draft_of(desired: &Desired, inputs: &Inputs, observed: &Observed, survey: &Su
         survey,
         desired,
         listeners_on: None,
+        narrows: None,
         unmade: BTreeSet::new(),
         draft: Draft::default(),
     };
@@ -103,6 +106,8 @@ struct Planner<'a> {
     desired: &'a Desired,
     /// The load balancer that the listeners are to be on, or what stands for it; nothing if there cannot be one now.
     listeners_on: Option<Arn>,
+    /// The load balancer gives up a family or source NAT once its listeners have changed; and whether it is outgrown.
+    narrows: Option<bool>,
     /// Target groups that cannot be made now.
     unmade: BTreeSet<Arn>,
     draft: Draft,
@@ -120,6 +125,7 @@ impl Planner<'_> {
         self.bindings(true);
         self.load_balancer();
         self.listeners();
+        self.narrow_places();
         self.bindings(false);
         self.capacity();
         self.retire();
