@@ -45,12 +45,12 @@ pub fn table<'a>(
         let local_only = spec.external_traffic_policy.as_deref() == Some("Local");
         for node in nodes {
             for port in spec.ports.iter().flatten().filter(|p| p.protocol.as_deref().is_none_or(|p| p == "TCP")) {
-                if let Some(at) = socket(node.address, port.node_port) {
+                if let Some(at) = socket(node.addresses.v4, port.node_port) {
                     let backends = backends(&own, port, local_only.then_some(node.name.as_str()));
                     table.insert(at, Forward::Pods { backends, keep_client: local_only });
                 }
             }
-            if let Some(at) = socket(node.address, spec.health_check_node_port).filter(|_| local_only) {
+            if let Some(at) = socket(node.addresses.v4, spec.health_check_node_port).filter(|_| local_only) {
                 let ports = spec.ports.iter().flatten();
                 let pods: BTreeSet<_> =
                     ports.flat_map(|port| backends(&own, port, Some(&node.name))).map(|b| *b.ip()).collect();
@@ -103,11 +103,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::node::address::Addresses;
 
     fn nodes() -> Vec<NodeInfo> {
         let node = |n: u8| NodeInfo {
             name: format!("n{n}"),
-            address: Ipv4Addr::new(192, 168, n, 10),
+            addresses: Addresses { v4: Ipv4Addr::new(192, 168, n, 10), v6: None },
             instance: String::new(),
             subnet: String::new(),
             zone: String::new(),
