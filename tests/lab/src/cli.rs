@@ -12,8 +12,8 @@ use crate::{node::Behaviour, scale::Scale};
 /// A real Kubernetes control plane, and nodes whose pods answer, on one machine.
 ///
 /// The lab runs etcd, kube-apiserver, kube-controller-manager and kube-scheduler in namespaces of its own, registers
-/// nodes, and runs the pods that are scheduled to them: each pod has addresses of its own that answer, IPv4 and, where the
-/// machine's kernel has it, IPv6. It needs no cloud account, no container runtime and no image, leaves nothing behind, and
+/// nodes, and runs the pods that are scheduled to them: each pod has addresses of its own that answer, IPv4 and, where
+/// world and kernel have it, IPv6. It needs no cloud account, no container runtime and no image, leaves nothing behind, and
 /// any number of labs run side by side.
 #[derive(Debug, Parser)]
 #[command(name = "lab", version, after_long_help = after_help())]
