@@ -12,8 +12,9 @@ use crate::{node::Behaviour, scale::Scale};
 /// A real Kubernetes control plane, and nodes whose pods answer, on one machine.
 ///
 /// The lab runs etcd, kube-apiserver, kube-controller-manager and kube-scheduler in namespaces of its own, registers
-/// nodes, and runs the pods that are scheduled to them: each pod has an address of its own that answers. It needs no
-/// cloud account, no container runtime and no image, leaves nothing behind, and any number of labs run side by side.
+/// nodes, and runs the pods that are scheduled to them: each pod has addresses of its own that answer, IPv4 and, where
+/// world and kernel have it, IPv6. It needs no cloud account, no container runtime and no image, leaves nothing behind, and
+/// any number of labs run side by side.
 #[derive(Debug, Parser)]
 #[command(name = "lab", version, after_long_help = after_help())]
 pub struct Cli {
@@ -107,7 +108,7 @@ pub struct Options {
     /// the controller manager and the time that one probe may take keep real time.
     #[arg(long, value_name = "X", default_value = "1")]
     pub time_scale: Scale,
-    /// When a new pod may get the address of a pod that is gone: `immediate`, or after a time (Amazon's VPC CNI: 30s)
+    /// When a new pod may get the addresses of a pod that is gone: `immediate`, or after a time (Amazon's VPC CNI: 30s)
     #[arg(long, value_name = "WHEN", default_value = "30s")]
     pub ip_reuse: IpReuse,
     /// Run the containers of this image as processes of this program; may be given several times
@@ -148,7 +149,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// When an address may be given to another pod.
+/// When a pod's addresses may be given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IpReuse {
     /// As soon as it is free; the address freed last is given first.
@@ -200,10 +201,11 @@ fn after_help() -> String {
 What runs in a pod:
   Images named by --image run as processes of this machine, with the container's arguments, environment and volumes, in
   a file system of their own; a container without `command` runs the program itself. All processes share the network of
-  the lab, so they must listen on their pod's address, which the downward API gives them (status.podIP). One user id is
-  mapped when the lab is rootless, so runAsUser is not tried here.
-  Every other image is served by the built-in echo server: on each containerPort (TCP) it answers HTTP with `Hostname:
-  <pod>` and the request as it arrived. Its behaviour is chosen by the image's name or by variables of the container:
+  the lab, so they must listen on their pod's addresses, which the downward API gives them (status.podIP for IPv4,
+  status.podIPs for both families). One user id is mapped when the lab is rootless, so runAsUser is not tried here.
+  Every other image is served by the built-in echo server: on each containerPort (TCP) of each of the pod's addresses it
+  answers HTTP with `Hostname: <pod>` and the request as it arrived. Its behaviour is chosen by the image's name or by
+  variables of the container:
 
 "
     .to_owned();

@@ -95,7 +95,7 @@ pub fn run(inside: &Inside) -> Result<ExitCode, Error> {
         cli::Command::Demo(demo) => (demo.options, Activity::Demo { report: demo.report }),
         other => return Err(Error::Handover(format!("{other:?}"))),
     };
-    let world = read_world(&options)?;
+    let world = network::possible(read_world(&options)?);
     network::mount_state(&world)?;
     network::set_up(&world)?;
     network::raise_file_limit();

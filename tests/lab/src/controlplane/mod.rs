@@ -24,7 +24,9 @@ use crate::{assets::Assets, ready};
 pub const PORT: u16 = 6443;
 /// Port of every node's own API, where the API server fetches logs.
 pub const NODE_PORT: u16 = 10250;
+/// Addresses of Services. Nothing carries them: a Service is reached at its pods, its node ports or its load balancer.
 const SERVICE_RANGE: &str = "10.100.0.0/16";
+const IPV6_SERVICE_RANGE: &str = "fd00:100::/108";
 const ETCD: &str = "http://127.0.0.1:2379";
 const PATIENCE: Duration = Duration::from_secs(90);
 /// What Sluice asks of the API server is recorded, so that it can be compared with what Sluice may ask.
@@ -125,6 +127,7 @@ async fn wait_until_ready(client: &Client) -> Result<(), Error> {
 /// Files and arguments of the programs.
 struct Settings {
     address: Ipv4Addr,
+    service_ranges: String,
     cluster: String,
     region: String,
     directory: PathBuf,
@@ -171,6 +174,7 @@ impl Settings {
             region: world.region.clone(),
             directory: state.to_owned(),
             address,
+            service_ranges: service_ranges(world),
             serving,
             token_key,
             token_public,
@@ -200,7 +204,7 @@ impl Settings {
             ("bind-address", self.address.to_string()),
             ("advertise-address", self.address.to_string()),
             ("secure-port", PORT.to_string()),
-            ("service-cluster-ip-range", SERVICE_RANGE.to_owned()),
+            ("service-cluster-ip-range", self.service_ranges.clone()),
             ("tls-cert-file", file(&self.serving.certificate_file)),
             ("tls-private-key-file", file(&self.serving.key_file)),
             ("client-ca-file", file(&self.authority)),
@@ -263,6 +267,12 @@ pub fn issuer(region: &str, cluster: &str) -> String {
     format!("https://oidc.eks.{region}.amazonaws.com/id/{}", cluster.to_uppercase())
 }
 
+/// One range for each family of the VPC. The first is that of Services that ask for no family.
+fn service_ranges(world: &World) -> String {
+    let ipv6 = world.vpc.ipv6.map(|_| IPV6_SERVICE_RANGE);
+    [SERVICE_RANGE].into_iter().chain(ipv6).collect::<Vec<_>>().join(",")
+}
+
 fn arguments(pairs: &[(&str, String)]) -> Vec<String> {
     pairs.iter().map(|(name, value)| format!("--{name}={value}")).collect()
 }
@@ -279,4 +289,16 @@ fn kubeconfig(address: Ipv4Addr, authority: &Path, pair: &Pair, user: &str) -> S
          users: [{{name: \"{user}\", user: {{client-certificate: {certificate}, client-key: {key}}}}}]\n\
          contexts: [{{name: lab, context: {{cluster: lab, user: \"{user}\"}}}}]\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_have_ipv4_first_and_ipv6_where_the_vpc_has_it() {
+        let world = World::parse(world::DEFAULT).expect("valid");
+        assert_eq!(service_ranges(&world), "10.100.0.0/16,fd00:100::/108");
+        assert_eq!(service_ranges(&world.without_ipv6()), "10.100.0.0/16");
+    }
 }

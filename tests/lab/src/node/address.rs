@@ -1,14 +1,37 @@
-//! Which address a new pod gets: per subnet, with a cool-down for addresses that were just freed.
+//! Which addresses a new pod gets: per subnet, with a cool-down for addresses that were just freed. Only IPv4 addresses
+//! are given out; the IPv6 address follows from each.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
 use ipnet::Ipv4Net;
+use world::World;
 
 use crate::cli::IpReuse;
+
+/// The addresses of a pod or a node, one of each family that its subnet has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// The first one, which is meant wherever there is room for one only.
+    pub v4: Ipv4Addr,
+    /// The second one.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    /// Those of who has this IPv4 address in the world.
+    pub fn in_world(world: &World, v4: Ipv4Addr) -> Self {
+        Self { v4, v6: world.ipv6_of(v4) }
+    }
+
+    /// All of them, IPv4 first.
+    pub fn all(self) -> impl Iterator<Item = IpAddr> {
+        [IpAddr::V4(self.v4)].into_iter().chain(self.v6.map(IpAddr::V6))
+    }
+}
 
 /// No address is left.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     fmt::Write as _,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -39,9 +39,9 @@ const BODY_LIMIT: usize = 1 << 20;
 pub struct Echo {
     /// The pod's name, which the answers begin with.
     pub pod: String,
-    /// The pod's address.
-    pub address: Ipv4Addr,
-    /// TCP ports to answer on.
+    /// The pod's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// TCP ports to answer on, the same on each address.
     pub ports: Vec<u16>,
     /// How to behave.
     pub conduct: Conduct,
@@ -126,13 +126,8 @@ impl Echo {
     }
 
     fn listen(&self) -> Result<Vec<TcpListener>, ListenError> {
-        self.ports
-            .iter()
-            .map(|port| {
-                let address = SocketAddr::from((self.address, *port));
-                bind(address).map_err(|source| ListenError { address, source })
-            })
-            .collect()
+        let addresses = self.ports.iter().flat_map(|port| self.addresses.iter().map(|ip| SocketAddr::new(*ip, *port)));
+        addresses.map(|address| bind(address).map_err(|source| ListenError { address, source })).collect()
     }
 
     async fn connection(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, terminate: CancellationToken) {
@@ -240,6 +235,8 @@ async fn accept(listeners: &[TcpListener]) -> (TcpStream, SocketAddr) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -248,17 +245,20 @@ mod tests {
         TcpListener::bind("127.0.0.1:0").await.expect("bind").local_addr().expect("address").port()
     }
 
-    async fn start(conduct: Conduct) -> (SocketAddr, Stop, tokio::task::JoinHandle<Exit>) {
-        let port = free_port().await;
-        let echo = Echo {
+    fn echo(port: u16, conduct: Conduct) -> Echo {
+        Echo {
             pod: "web-0".to_owned(),
-            address: Ipv4Addr::LOCALHOST,
+            addresses: vec![Ipv4Addr::LOCALHOST.into()],
             ports: vec![port],
             conduct,
             scale: Scale::default(),
             log: Arc::default(),
-        };
-        let stop = Stop::default();
+        }
+    }
+
+    async fn start(conduct: Conduct) -> (SocketAddr, Stop, tokio::task::JoinHandle<Exit>) {
+        let port = free_port().await;
+        let (stop, echo) = (Stop::default(), echo(port, conduct));
         #[expect(clippy::disallowed_methods, reason = "the test joins it")]
         let task = tokio::spawn(echo.run(stop.clone()));
         (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), stop, task)
@@ -307,6 +307,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn server_answers_on_each_address_of_the_pod_until_its_end() {
+        let mut addresses: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(127, 0, 0, 2).into()];
+        // On a machine with IPv6 it is the second address of a pod.
+        addresses.extend(bind((Ipv6Addr::LOCALHOST, 0).into()).is_ok().then_some(IpAddr::V6(Ipv6Addr::LOCALHOST)));
+        let (port, stop) = (free_port().await, Stop::default());
+        let echo = Echo { addresses: addresses.clone(), ..echo(port, Conduct::default()) };
+        #[expect(clippy::disallowed_methods, reason = "the test joins it")]
+        let task = tokio::spawn(echo.run(stop.clone()));
+        for ip in &addresses {
+            let mut stream = connect(SocketAddr::new(*ip, port)).await;
+            let text = exchange(&mut stream, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+            assert!(text.contains("Hostname: web-0\n"), "{ip}: {text}");
+        }
+        stop.terminate.cancel();
+        assert_eq!(task.await.expect("no panic").code, 0);
+        for ip in addresses {
+            TcpStream::connect(SocketAddr::new(ip, port)).await.expect_err("nobody listens");
+        }
+    }
+
+    #[tokio::test]
     async fn terminating_server_finishes_what_is_in_flight_and_accepts_no_more() {
         let (address, stop, task) = start(Conduct::default()).await;
         let mut stream = connect(address).await;
@@ -352,15 +373,8 @@ mod tests {
     #[tokio::test]
     async fn port_that_is_taken_is_an_exit_that_says_so() {
         let taken = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let echo = Echo {
-            pod: "web-0".to_owned(),
-            address: Ipv4Addr::LOCALHOST,
-            ports: vec![taken.local_addr().expect("address").port()],
-            conduct: Conduct::default(),
-            scale: Scale::default(),
-            log: Arc::default(),
-        };
-        let exit = echo.run(Stop::default()).await;
+        let port = taken.local_addr().expect("address").port();
+        let exit = echo(port, Conduct::default()).run(Stop::default()).await;
         assert_eq!(exit.code, 1);
         assert!(exit.message.contains("listen on 127.0.0.1"), "{}", exit.message);
     }

@@ -1,11 +1,10 @@
 //! A container's environment and arguments, as the kubelet makes them.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, ObjectFieldSelector, Pod, Secret};
+
+use super::address::Addresses;
 
 /// Why a container cannot be started as it is written.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -43,10 +42,10 @@ pub trait Lookup {
 /// What the node knows about a pod that its own object does not say yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
-    /// The pod's address.
-    pub pod: Ipv4Addr,
-    /// The node's address.
-    pub host: Ipv4Addr,
+    /// The pod's addresses.
+    pub pod: Addresses,
+    /// The node's addresses.
+    pub host: Addresses,
 }
 
 /// The variables of a container: `envFrom`, then `env` in order, each able to refer to those before it. `base` comes
@@ -130,10 +129,16 @@ pub fn field(pod: &Pod, path: &str, place: Place) -> Result<String, Error> {
         "metadata.annotations" => lines(metadata.annotations.as_ref()),
         "spec.nodeName" => text(spec.and_then(|s| s.node_name.as_ref())),
         "spec.serviceAccountName" => text(spec.and_then(|s| s.service_account_name.as_ref())),
-        "status.podIP" | "status.podIPs" => Ok(place.pod.to_string()),
-        "status.hostIP" | "status.hostIPs" => Ok(place.host.to_string()),
+        "status.podIP" => Ok(place.pod.v4.to_string()),
+        "status.hostIP" => Ok(place.host.v4.to_string()),
+        "status.podIPs" => Ok(list(place.pod)),
+        "status.hostIPs" => Ok(list(place.host)),
         _ => Err(Error::Field(path.to_owned())),
     }
+}
+
+fn list(addresses: Addresses) -> String {
+    addresses.all().map(|address| address.to_string()).collect::<Vec<_>>().join(",")
 }
 
 fn from_sources(pod: &Pod, container: &Container, lookup: &impl Lookup) -> Result<HashMap<String, String>, Error> {
@@ -238,10 +243,18 @@ mod tests {
         .expect("a pod")
     }
 
+    /// A place in 192.168.11.0/24 and in this IPv6 block.
+    fn place(block: Option<u128>) -> Place {
+        let at = |host: u8| Addresses {
+            v4: [192, 168, 11, host].into(),
+            v6: block.map(|block| (block + u128::from(host)).into()),
+        };
+        Place { pod: at(7), host: at(10) }
+    }
+
     fn of(container: serde_json::Value) -> Result<BTreeMap<String, String>, Error> {
         let container = serde_json::from_value(container).expect("a container");
-        let place = Place { pod: Ipv4Addr::new(192, 168, 11, 7), host: Ipv4Addr::new(192, 168, 11, 10) };
-        variables(&pod(), &container, place, &[("BASE".to_owned(), "b".to_owned())].into(), &Objects)
+        variables(&pod(), &container, place(None), &[("BASE".to_owned(), "b".to_owned())].into(), &Objects)
     }
 
     #[test]
@@ -282,6 +295,20 @@ mod tests {
         ];
         let found: Vec<_> = variables.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn downward_api_has_the_ipv4_address_alone_or_all_addresses_in_order() {
+        let (v4, both) = (place(None), place(Some(0x2001_0db8 << 96)));
+        for (path, alone, in_both) in [
+            ("status.podIP", "192.168.11.7", "192.168.11.7"),
+            ("status.podIPs", "192.168.11.7", "192.168.11.7,2001:db8::7"),
+            ("status.hostIP", "192.168.11.10", "192.168.11.10"),
+            ("status.hostIPs", "192.168.11.10", "192.168.11.10,2001:db8::a"),
+        ] {
+            assert_eq!(field(&pod(), path, v4).as_deref(), Ok(alone), "{path}");
+            assert_eq!(field(&pod(), path, both).as_deref(), Ok(in_both), "{path}");
+        }
     }
 
     #[test]

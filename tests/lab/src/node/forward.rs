@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
-    net::{IpAddr, SocketAddr, SocketAddrV4},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -72,12 +72,12 @@ pub async fn run(client: Client, nodes: Vec<Arc<NodeInfo>>, stop: CancellationTo
 /// Open node ports. Their connections end with them.
 #[derive(Default)]
 struct Listeners {
-    open: HashMap<SocketAddrV4, (watch::Sender<Forward>, AbortHandle)>,
+    open: HashMap<SocketAddr, (watch::Sender<Forward>, AbortHandle)>,
     tasks: JoinSet<()>,
 }
 
 impl Listeners {
-    fn follow(&mut self, table: BTreeMap<SocketAddrV4, Forward>) {
+    fn follow(&mut self, table: BTreeMap<SocketAddr, Forward>) {
         self.open.retain(|at, (_, task)| {
             let wanted = table.contains_key(at);
             if !wanted {
@@ -94,7 +94,7 @@ impl Listeners {
                 });
                 continue;
             }
-            match bind(at.into()) {
+            match bind(at) {
                 Ok(listener) => {
                     let (sender, receiver) = watch::channel(forward);
                     let task = self.tasks.spawn(serve(listener, at, receiver));
@@ -107,7 +107,7 @@ impl Listeners {
     }
 }
 
-async fn serve(listener: TcpListener, at: SocketAddrV4, forward: watch::Receiver<Forward>) {
+async fn serve(listener: TcpListener, at: SocketAddr, forward: watch::Receiver<Forward>) {
     let turn = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
     loop {
@@ -125,7 +125,7 @@ async fn serve(listener: TcpListener, at: SocketAddrV4, forward: watch::Receiver
 async fn connection(
     mut stream: TcpStream,
     client: SocketAddr,
-    at: SocketAddrV4,
+    at: SocketAddr,
     forward: Forward,
     turn: Arc<AtomicUsize>,
 ) {
@@ -134,11 +134,8 @@ async fn connection(
         Forward::Pods { backends, keep_client } => {
             let backend = backends[turn.fetch_add(1, Ordering::Relaxed) % backends.len()];
             // Every address is this machine's, so the client's can be bound as well as the node's.
-            let source = match client.ip() {
-                IpAddr::V4(client) if keep_client => client,
-                _ => *at.ip(),
-            };
-            match dial(Some(source.into()), backend.into()).await {
+            let source = if keep_client { client } else { at };
+            match dial(Some(source.ip()), backend).await {
                 // An end in the middle is between client and pod.
                 Ok(mut pod) => drop(copy_bidirectional(&mut stream, &mut pod).await),
                 Err(_) => refuse(&stream),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -16,7 +15,7 @@ use kube::{
 use world::World;
 
 use super::{
-    address::{Exhausted, Pool, Pools},
+    address::{Addresses, Exhausted, Pool, Pools},
     behaviour::short_name,
     logs::LogBook,
     sources::Sources,
@@ -31,8 +30,8 @@ use crate::{
 pub struct NodeInfo {
     /// Its name, which is its private DNS name as on EKS.
     pub name: String,
-    /// Its address.
-    pub address: Ipv4Addr,
+    /// Its addresses.
+    pub addresses: Addresses,
     /// Id of its instance.
     pub instance: String,
     /// Id of the subnet that it and its pods have their addresses from.
@@ -48,7 +47,7 @@ pub fn nodes(world: &World) -> Vec<NodeInfo> {
         .iter()
         .map(|instance| NodeInfo {
             name: format!("ip-{}.{}.compute.internal", instance.address.to_string().replace('.', "-"), world.region),
-            address: instance.address,
+            addresses: Addresses::in_world(world, instance.address),
             instance: instance.id.clone(),
             subnet: instance.subnet.clone(),
             zone: world.subnet(&instance.subnet).map(|s| s.zone.clone()).unwrap_or_default(),
@@ -62,8 +61,8 @@ pub struct Machine {
     pub client: Client,
     /// Divides the times of specs.
     pub scale: Scale,
-    /// AWS region.
-    pub region: String,
+    /// The VPC.
+    pub world: World,
     /// Variables that every container of a process gets first.
     pub environment: BTreeMap<String, String>,
     /// Directory for the files of pods.
@@ -110,7 +109,7 @@ impl Machine {
             recorder: Recorder::new(parts.client.clone(), reporter),
             client: parts.client,
             scale: parts.scale,
-            region: parts.world.region.clone(),
+            world: parts.world.clone(),
             environment: parts.environment,
             state: parts.state.to_owned(),
             sources: parts.sources,
@@ -126,20 +125,20 @@ impl Machine {
         program(&self.images, image)
     }
 
-    /// An address for a pod of this node.
-    pub fn take_address(&self, node: &NodeInfo) -> Result<Ipv4Addr, Exhausted> {
+    /// Addresses for a pod of this node.
+    pub fn take_addresses(&self, node: &NodeInfo) -> Result<Addresses, Exhausted> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         match pools.get_mut(&node.subnet) {
-            Some(pool) => pool.take(self.now()),
-            None => Ok(node.address),
+            Some(pool) => pool.take(self.now()).map(|v4| Addresses::in_world(&self.world, v4)),
+            None => Ok(node.addresses),
         }
     }
 
-    /// Gives a pod's address back.
-    pub fn release_address(&self, node: &NodeInfo, address: Ipv4Addr) {
+    /// Gives a pod's addresses back.
+    pub fn release_addresses(&self, node: &NodeInfo, addresses: Addresses) {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get_mut(&node.subnet) {
-            pool.release(address, self.now());
+            pool.release(addresses.v4, self.now());
         }
     }
 
@@ -174,6 +173,8 @@ fn program<'a>(images: &'a [NamedImage], image: &str) -> Option<&'a Path> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
@@ -192,10 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_named_after_their_addresses_in_their_zones() {
+    fn nodes_are_named_after_their_ipv4_addresses_in_their_zones() {
         let world = World::parse(world::DEFAULT).expect("valid");
-        let nodes = nodes(&world);
-        assert_eq!(nodes[1].name, "ip-192-168-12-10.ap-northeast-2.compute.internal");
-        assert_eq!(nodes[1].zone, "ap-northeast-2b");
+        let ipv4 = IpAddr::from([192, 168, 12, 10]);
+        let ipv6 = "2001:db8:0:1a12::c0a8:c0a".parse().expect("an address");
+        for (world, addresses) in [(world.clone(), vec![ipv4, ipv6]), (world.without_ipv6(), vec![ipv4])] {
+            let node = &nodes(&world)[1];
+            assert_eq!(node.name, "ip-192-168-12-10.ap-northeast-2.compute.internal");
+            assert_eq!(node.zone, "ap-northeast-2b");
+            assert_eq!(node.addresses.all().collect::<Vec<_>>(), addresses);
+        }
     }
 }

@@ -81,7 +81,7 @@ pub async fn start(
     for node in &nodes {
         register::register(&client, node, &world.region).await?;
         let (server, stop) = (server.clone(), tasks.stop().clone());
-        tasks.spawn(format!("API of node {}", node.name), server.run(node.address, stop));
+        tasks.spawn(format!("API of node {}", node.name), server.run(node.addresses.v4, stop));
     }
     let stop = tasks.stop().clone();
     tasks.spawn("node leases", forever(register::heartbeat(client.clone(), nodes.clone(), stop.clone())));

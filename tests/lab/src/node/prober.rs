@@ -1,4 +1,4 @@
-//! Carries out probes: HTTP, HTTPS and TCP, from the node's address to the pod's.
+//! Carries out probes: HTTP, HTTPS and TCP, from the node's IPv4 address to the pod's, as the kubelet probes the first one.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},

@@ -225,6 +225,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::node::address::Addresses;
 
     struct Objects;
 
@@ -244,7 +245,8 @@ mod tests {
         let volume: Volume = serde_json::from_value(volume).expect("a volume");
         let pod = json!({"metadata": {"name": "p", "namespace": "web"}, "spec": {"containers": []}});
         let pod = serde_json::from_value(pod).expect("a pod");
-        let place = Place { pod: Ipv4Addr::LOCALHOST, host: Ipv4Addr::LOCALHOST };
+        let localhost = Addresses { v4: Ipv4Addr::LOCALHOST, v6: None };
+        let place = Place { pod: localhost, host: localhost };
         let tokens = tokens_of(&volume).map(|key| (key, "token".to_owned())).collect();
         payload(&pod, &volume, place, &Objects, &tokens)
     }

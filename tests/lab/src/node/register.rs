@@ -73,6 +73,11 @@ async fn renew(client: &Client, node: &NodeInfo) -> Result<(), kube::Error> {
 
 /// The node as the API shows it. It makes no promises about memory and processors that anybody would have to keep.
 fn object(node: &NodeInfo, region: &str, now: Timestamp) -> serde_json::Value {
+    // The API server fetches logs at the first of these, where the node's own API is.
+    let internal = node.addresses.all().map(|address| json!({"type": "InternalIP", "address": address.to_string()}));
+    let named =
+        [json!({"type": "Hostname", "address": node.name}), json!({"type": "InternalDNS", "address": node.name})];
+    let addresses: Vec<_> = internal.chain(named).collect();
     let condition = |type_: &str, status: &str, reason: &str| {
         json!({"type": type_, "status": status, "reason": reason, "message": "",
                "lastHeartbeatTime": now.to_string(), "lastTransitionTime": now.to_string()})
@@ -92,11 +97,7 @@ fn object(node: &NodeInfo, region: &str, now: Timestamp) -> serde_json::Value {
         },
         "spec": {"providerID": format!("aws:///{}/{}", node.zone, node.instance)},
         "status": {
-            "addresses": [
-                {"type": "InternalIP", "address": node.address.to_string()},
-                {"type": "Hostname", "address": node.name},
-                {"type": "InternalDNS", "address": node.name},
-            ],
+            "addresses": addresses,
             "capacity": resources,
             "allocatable": resources,
             "conditions": [
@@ -125,18 +126,33 @@ fn object(node: &NodeInfo, region: &str, now: Timestamp) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::address::Addresses;
 
-    #[test]
-    fn object_is_a_node_with_provider_id_zone_and_ready() {
+    fn node(v6: Option<&str>) -> Node {
+        let v6 = v6.map(|text| text.parse().expect("an address"));
         let info = NodeInfo {
             name: "n1".to_owned(),
-            address: std::net::Ipv4Addr::new(192, 168, 11, 10),
+            addresses: Addresses { v4: [192, 168, 11, 10].into(), v6 },
             instance: "i-1".to_owned(),
             subnet: "subnet-1".to_owned(),
             zone: "ap-northeast-2a".to_owned(),
         };
-        let node: Node =
-            serde_json::from_value(object(&info, "ap-northeast-2", Timestamp::UNIX_EPOCH)).expect("a node");
+        serde_json::from_value(object(&info, "ap-northeast-2", Timestamp::UNIX_EPOCH)).expect("a node")
+    }
+
+    #[test]
+    fn internal_ips_are_the_ipv4_address_and_after_it_the_ipv6_address_if_there_is_one() {
+        let cases = [(None, vec!["192.168.11.10"]), (Some("2001:db8::a"), vec!["192.168.11.10", "2001:db8::a"])];
+        for (v6, expected) in cases {
+            let addresses = node(v6).status.expect("a status").addresses.expect("addresses");
+            let internal = addresses.iter().filter(|a| a.type_ == "InternalIP").map(|a| a.address.as_str());
+            assert_eq!(internal.collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn object_is_a_node_with_provider_id_zone_and_ready() {
+        let node = node(None);
         let spec = node.spec.expect("a spec");
         assert_eq!(spec.provider_id.as_deref(), Some("aws:///ap-northeast-2a/i-1"));
         let status = node.status.expect("a status");

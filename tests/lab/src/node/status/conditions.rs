@@ -17,7 +17,7 @@ pub(super) fn all(pod: &Pod, observed: &Observed, phase: &str, now: Timestamp) -
         Verdict { status: true, .. } => gates_open(pod),
         no => no.clone(),
     };
-    let placed = Verdict::from(observed.pod_ip.is_some());
+    let placed = Verdict::from(observed.pod.is_some());
     [
         ("PodReadyToStartContainers", placed),
         ("Initialized", initialized(observed)),

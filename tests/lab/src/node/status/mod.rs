@@ -5,8 +5,6 @@
 
 mod conditions;
 
-use std::net::Ipv4Addr;
-
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
@@ -15,6 +13,8 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
+
+use super::address::Addresses;
 
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,10 +128,10 @@ impl ContainerView {
 pub struct Observed<'a> {
     /// All containers: init containers in order, then the others.
     pub containers: &'a [ContainerView],
-    /// The pod's address, once it has one.
-    pub pod_ip: Option<Ipv4Addr>,
-    /// The node's address.
-    pub host_ip: Ipv4Addr,
+    /// The pod's addresses, once it has some.
+    pub pod: Option<Addresses>,
+    /// The node's addresses.
+    pub host: Addresses,
     /// When the node saw the pod first.
     pub start: Timestamp,
     /// Whether every container was stopped for good because the pod is being deleted.
@@ -141,8 +141,8 @@ pub struct Observed<'a> {
 /// Computes the status. Conditions of others are left out: a strategic merge keeps them.
 pub fn compute(pod: &Pod, observed: &Observed, now: Timestamp) -> PodStatus {
     let phase = phase(pod, observed);
-    let addresses: Vec<_> = observed.pod_ip.iter().map(|ip| PodIP { ip: ip.to_string() }).collect();
-    let host = observed.host_ip.to_string();
+    let pod_ips = observed.pod.map(|pod| pod.all().map(|ip| PodIP { ip: ip.to_string() }).collect());
+    let host_ips = observed.host.all().map(|ip| HostIP { ip: ip.to_string() }).collect();
     let statuses = |roles: &[Role]| -> Option<Vec<_>> {
         let chosen = observed.containers.iter().filter(|c| roles.contains(&c.role));
         Some(chosen.map(|c| container_status(pod, c)).collect()).filter(|list: &Vec<_>| !list.is_empty())
@@ -151,11 +151,11 @@ pub fn compute(pod: &Pod, observed: &Observed, now: Timestamp) -> PodStatus {
         conditions: Some(conditions::all(pod, observed, phase, now)),
         container_statuses: statuses(&[Role::Main]),
         init_container_statuses: statuses(&[Role::Init, Role::Sidecar]),
-        host_ip: Some(host.clone()),
-        host_ips: Some(vec![HostIP { ip: host }]),
+        host_ip: Some(observed.host.v4.to_string()),
+        host_ips: Some(host_ips),
         phase: Some(phase.to_owned()),
-        pod_ip: addresses.first().map(|a| a.ip.clone()),
-        pod_ips: Some(addresses).filter(|list| !list.is_empty()),
+        pod_ip: observed.pod.map(|pod| pod.v4.to_string()),
+        pod_ips,
         start_time: Some(Time(observed.start)),
         ..PodStatus::default()
     }
@@ -240,11 +240,14 @@ fn container_state(state: &State, id: &str) -> ContainerState {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use serde_json::json;
 
     use super::*;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+    const V4_ONLY: Addresses = Addresses { v4: Ipv4Addr::new(192, 168, 11, 7), v6: None };
 
     fn pod(restart_policy: &str, gate: Option<&str>) -> Pod {
         let conditions: Vec<_> =
@@ -275,8 +278,7 @@ mod tests {
     }
 
     fn status_of(pod: &Pod, containers: &[ContainerView], stopped: bool) -> PodStatus {
-        let address = Ipv4Addr::new(192, 168, 11, 7);
-        let observed = Observed { containers, pod_ip: Some(address), host_ip: address, start: NOW, stopped };
+        let observed = Observed { containers, pod: Some(V4_ONLY), host: V4_ONLY, start: NOW, stopped };
         compute(pod, &observed, NOW)
     }
 
@@ -284,6 +286,25 @@ mod tests {
         let all = status.conditions.as_ref().expect("conditions");
         let found = all.iter().find(|c| c.type_ == type_).expect("the condition");
         (found.status == "True", found.reason.clone().unwrap_or_default())
+    }
+
+    #[test]
+    fn ips_are_the_ipv4_address_and_after_it_the_ipv6_address_if_there_is_one() {
+        let both = |v6: u16| Addresses { v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, v6)), ..V4_ONLY };
+        let v4 = "192.168.11.7";
+        let cases = [
+            (None, V4_ONLY, vec![], vec![v4]),
+            (Some(V4_ONLY), V4_ONLY, vec![v4], vec![v4]),
+            (Some(both(1)), both(2), vec![v4, "2001:db8::1"], vec![v4, "2001:db8::2"]),
+        ];
+        for (pod_has, host, pod_ips, host_ips) in cases {
+            let observed = Observed { containers: &[], pod: pod_has, host, start: NOW, stopped: false };
+            let status = compute(&pod("Always", None), &observed, NOW);
+            assert_eq!(status.pod_ip.as_deref(), pod_ips.first().copied());
+            assert_eq!(status.host_ip.as_deref(), Some(v4));
+            assert_eq!(status.pod_ips.iter().flatten().map(|p| p.ip.as_str()).collect::<Vec<_>>(), pod_ips);
+            assert_eq!(status.host_ips.iter().flatten().map(|h| h.ip.as_str()).collect::<Vec<_>>(), host_ips);
+        }
     }
 
     #[test]
@@ -355,16 +376,10 @@ mod tests {
         let later = before + jiff::SignedDuration::from_secs(60);
         let mut pod = pod("Always", Some("True"));
         pod.status = Some(status_of(&pod, &[running("a", Role::Main, true)], false));
-        let address = Ipv4Addr::LOCALHOST;
         for (ready, moved) in [(true, false), (false, true)] {
             let containers = [running("a", Role::Main, ready)];
-            let observed = Observed {
-                containers: &containers,
-                pod_ip: Some(address),
-                host_ip: address,
-                start: NOW,
-                stopped: false,
-            };
+            let observed =
+                Observed { containers: &containers, pod: Some(V4_ONLY), host: V4_ONLY, start: NOW, stopped: false };
             let status = compute(&pod, &observed, later);
             let time = status.conditions.expect("conditions")[2].last_transition_time.clone().expect("a time").0;
             assert_eq!(time == later, moved, "ContainersReady is {ready}");

@@ -4,7 +4,7 @@ mod probing;
 mod starting;
 mod stopping;
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use super::{
+    address::Addresses,
     echo::Stop,
     machine::{Machine, NodeInfo},
     probe::Kind,
@@ -79,9 +80,9 @@ pub struct Worker {
     pod: Arc<Pod>,
     updates: watch::Receiver<Update>,
     start: Timestamp,
-    address: Option<Ipv4Addr>,
-    /// Whether the address is taken from the pool for this pod.
-    holds_address: bool,
+    addresses: Option<Addresses>,
+    /// Whether the addresses are taken from the pool for this pod.
+    holds_addresses: bool,
     slots: Vec<Slot>,
     volumes: Option<Volumes>,
     tasks: JoinSet<()>,
@@ -106,8 +107,8 @@ impl Worker {
             pod,
             updates,
             start,
-            address: None,
-            holds_address: false,
+            addresses: None,
+            holds_addresses: false,
             slots,
             volumes: None,
             tasks,
@@ -131,7 +132,7 @@ impl Worker {
             self.stop_for_good().await;
         }
         self.delete().await;
-        self.give_address_back();
+        self.give_addresses_back();
         self.machine.logs.remove(self.uid());
     }
 
@@ -152,7 +153,7 @@ impl Worker {
     async fn live(&mut self) {
         let mut sources = self.machine.sources.changes();
         while !self.is_deleted() {
-            self.give_address().await;
+            self.give_addresses().await;
             self.start_due().await;
             self.publish(false).await;
             if self.gone {
@@ -210,11 +211,11 @@ impl Worker {
         }
     }
 
-    /// The pod has completed: its sidecars end, its address is free, its object stays.
+    /// The pod has completed: its sidecars end, its addresses are free, its object stays.
     async fn finish(&mut self) {
         self.stop_containers().await;
         self.publish(false).await;
-        self.give_address_back();
+        self.give_addresses_back();
         self.wait_for_deletion().await;
     }
 
@@ -224,18 +225,18 @@ impl Worker {
         starts.chain(self.retry).chain(renewal).min()
     }
 
-    async fn give_address(&mut self) {
-        if self.address.is_some() {
+    async fn give_addresses(&mut self) {
+        if self.addresses.is_some() {
             return;
         }
         if self.host_network() {
-            self.address = Some(self.node.address);
+            self.addresses = Some(self.node.addresses);
             return;
         }
-        match self.machine.take_address(&self.node) {
-            Ok(address) => {
-                self.address = Some(address);
-                self.holds_address = true;
+        match self.machine.take_addresses(&self.node) {
+            Ok(addresses) => {
+                self.addresses = Some(addresses);
+                self.holds_addresses = true;
             }
             Err(e) => {
                 self.warn("FailedCreatePodSandBox", &e.to_string()).await;
@@ -244,10 +245,10 @@ impl Worker {
         }
     }
 
-    /// Once only: after it another pod may have the address, while this one's status still shows it.
-    fn give_address_back(&mut self) {
-        if let Some(address) = self.address.filter(|_| std::mem::take(&mut self.holds_address)) {
-            self.machine.release_address(&self.node, address);
+    /// Once only: after it another pod may have the addresses, while this one's status still shows them.
+    fn give_addresses_back(&mut self) {
+        if let Some(addresses) = self.addresses.filter(|_| std::mem::take(&mut self.holds_addresses)) {
+            self.machine.release_addresses(&self.node, addresses);
         }
     }
 
@@ -265,13 +266,8 @@ impl Worker {
     /// Writes the status if it differs from what was written last.
     async fn publish(&mut self, stopped: bool) {
         let views: Vec<_> = self.slots.iter().map(|s| s.view.clone()).collect();
-        let observed = Observed {
-            containers: &views,
-            pod_ip: self.address,
-            host_ip: self.node.address,
-            start: self.start,
-            stopped,
-        };
+        let observed =
+            Observed { containers: &views, pod: self.addresses, host: self.node.addresses, start: self.start, stopped };
         let status = status::compute(&self.pod, &observed, Timestamp::now());
         if self.published.as_ref() == Some(&status) {
             return;

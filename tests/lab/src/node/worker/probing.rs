@@ -89,8 +89,8 @@ impl Worker {
             initial_delay: scale.real(timing.initial_delay),
             period: scale.real(timing.period),
             target: Target::of_probe(probe, &slot.container),
-            from: place.host,
-            pod: place.pod,
+            from: place.host.v4,
+            pod: place.pod.v4,
             events: self.events.clone(),
         };
         self.tasks.spawn(probing.run())

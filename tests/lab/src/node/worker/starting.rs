@@ -48,7 +48,7 @@ enum Runtime {
 impl Worker {
     /// Starts every container whose turn and time it is.
     pub(super) async fn start_due(&mut self) {
-        if self.address.is_none() {
+        if self.addresses.is_none() {
             return;
         }
         for index in 0..self.slots.len() {
@@ -151,7 +151,7 @@ impl Worker {
     }
 
     pub(super) fn place(&self) -> Place {
-        Place { pod: self.address.unwrap_or(self.node.address), host: self.node.address }
+        Place { pod: self.addresses.unwrap_or(self.node.addresses), host: self.node.addresses }
     }
 
     /// Rewrites the volumes if there are any; what fails is tried again.
@@ -178,7 +178,7 @@ impl Worker {
         let ports = container.ports.iter().flatten().filter(|p| p.protocol.as_deref().is_none_or(|p| p == "TCP"));
         Ok(Runtime::Echo(Box::new(Echo {
             pod: self.pod.name_any(),
-            address: place.pod,
+            addresses: place.pod.all().collect(),
             ports: ports.filter_map(|p| u16::try_from(p.container_port).ok()).collect(),
             conduct: Conduct::of(&image, &variables).map_err(Error::Conduct)?,
             scale: self.machine.scale,
@@ -225,7 +225,7 @@ impl Worker {
             command,
             environment: variables,
             directory: container.working_dir.clone().filter(|d| !d.is_empty()).unwrap_or("/".to_owned()).into(),
-            hosts: format!("127.0.0.1 localhost\n{} {}\n", place.pod, pod.name_any()),
+            hosts: format!("127.0.0.1 localhost\n{} {}\n", place.pod.v4, pod.name_any()),
             mounts,
         })
     }
@@ -242,7 +242,7 @@ impl Worker {
         let role = account.as_ref().and_then(|a| a.annotations().get(web_identity::ROLE_ARN));
         Ok(match role {
             Some(role) => {
-                let pod = web_identity::inject(Pod::clone(&self.pod), role, &self.machine.region);
+                let pod = web_identity::inject(Pod::clone(&self.pod), role, &self.machine.world.region);
                 Arc::new(pod)
             }
             None => Arc::clone(&self.pod),

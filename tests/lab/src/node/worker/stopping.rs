@@ -116,7 +116,7 @@ impl Worker {
             return Hook::Sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or_default()));
         }
         let target = handler.http_get.as_ref().and_then(|action| Target::of_http(action, container).ok());
-        target.map_or(Hook::Nothing, |target| Hook::Http { target, from: place.host, pod: place.pod })
+        target.map_or(Hook::Nothing, |target| Hook::Http { target, from: place.host.v4, pod: place.pod.v4 })
     }
 
     /// Stops every container and waits until all have ended.
