@@ -67,12 +67,15 @@ fn read(file: &Path) -> Result<Option<Vector>> {
     Ok(is_built.then(|| Vector { name: format!("{topic}/{sentence}"), settings, service }))
 }
 
-/// Without all annotations but those that make it ours and those whose change costs the load balancer.
+/// Without all annotations but those that make it ours, those whose change costs the load balancer, and what its own
+/// address families want of it.
 pub fn plain(service: &Service) -> Service {
     let kept = ["nlb-target-type", "type", "scheme", "internal", "name"];
+    let families = service.spec.as_ref().and_then(|spec| spec.ip_families.as_ref());
+    let has_ipv6 = families.is_some_and(|families| families.iter().any(|family| family == "IPv6"));
     let mut plain = service.clone();
     if let Some(annotations) = &mut plain.metadata.annotations {
-        annotations.retain(|key, _| kept.iter().any(|kept| is(key, kept)));
+        annotations.retain(|key, _| kept.iter().any(|kept| is(key, kept)) || (has_ipv6 && is(key, "ip-address-type")));
     }
     plain
 }
@@ -91,14 +94,12 @@ pub fn backend(name: &str, namespace: &str) -> Result<Service> {
     }))?)
 }
 
-/// Whether a reason why something is not built is one of the lab's VPC, which has no IPv6, no Elastic IP addresses and none
-/// of the subnets and attributes that vectors make up.
+/// Whether a reason why something is not built is one of the lab's VPC, which has no Elastic IP addresses and none of the
+/// subnets and attributes that vectors make up, or one of AWS, which does not take what admission warns of.
 pub fn is_of_the_world(reason: &str) -> bool {
     [
-        "no associated IPv6",
         "does not exist",
         "is not valid",
-        "no IPv6 range",
         "there are fewer subnets",
         "no security group of",
         "not found",
@@ -112,6 +113,7 @@ pub fn is_of_the_world(reason: &str) -> bool {
         "at least 8250 capacity units",
         "while 'target_health_state",
         "Client IP preservation",
+        "needs EnablePrefixForIpv6SourceNat 'on'",
         "give exactly one for each subnet",
     ]
     .iter()

@@ -181,7 +181,7 @@ fn mapping(zone: &Value) -> Result<SubnetMapping> {
         allocation_id: address("AllocationId"),
         private_ipv4_address: address("PrivateIPv4Address"),
         ipv6_address: address("IPv6Address"),
-        source_nat_ipv6_prefix: None,
+        source_nat_ipv6_prefix: texts(zone, "SourceNatIpv6Prefixes").into_iter().next(),
     })
 }
 

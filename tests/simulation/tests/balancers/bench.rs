@@ -9,7 +9,11 @@ use std::{
 
 use aws_model::{Model, Settings, control::Counts, settings::Profile};
 use k8s_openapi::api::core::v1::Service;
-use nlb::{service, settings::ModelSettings};
+use nlb::{
+    service::{self, spec::AddressFamily},
+    settings::{ModelSettings, TargetType},
+    targetgroupbinding::TargetGroupBindingSpec,
+};
 use registrar_core::{
     aws::{Arn, Call, Fault, Reply, Target},
     balancers::{
@@ -25,6 +29,7 @@ use world::World;
 pub(crate) const VPC: &str = "vpc-0a1b2c3d4e5f60718";
 /// Addresses of pods, one per zone.
 const PODS: [&str; 3] = ["192.168.11.21", "192.168.12.21", "192.168.13.21"];
+const IPV6_PODS: [&str; 3] = ["2001:db8:0:1a11::15", "2001:db8:0:1a12::15", "2001:db8:0:1a13::15"];
 
 /// Where to stop, as a process that is killed does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,29 +309,32 @@ impl Bench {
                 let uid = Uid(format!("uid-{}", self.uids).as_str().into());
                 let group = Arn::new(spec.target_group_arn.as_deref().expect("an ARN"));
                 assert!(!format!("{spec:?}").contains("\"$"), "a logical id: {spec:?}");
-                let known = KnownBinding { key: binding.clone(), uid, deleting: false, spec: Arc::new(*spec) };
+                let spec = Arc::new(*spec);
+                let known = KnownBinding { key: binding.clone(), uid, deleting: false, spec: Arc::clone(&spec) };
                 if let Some(before) = self.bindings.insert(binding.name.to_string(), known) {
                     assert_eq!(before.group(), Some(group), "the ARN of a binding cannot be changed");
                 } else {
-                    self.targets(&group, true);
+                    self.targets(&group, &spec, true);
                 }
             }
             Request::DeleteBinding { binding, .. } => {
                 self.log.push("DeleteBinding".to_owned());
                 let known = self.bindings.remove(&*binding.name).expect("a binding");
-                self.targets(&known.group().expect("an ARN"), false);
+                self.targets(&known.group().expect("an ARN"), &known.spec, false);
             }
             other => panic!("{other:?}"),
         }
     }
 
     /// Registers or deregisters the pods, as the planner of targets does for a binding.
-    fn targets(&mut self, group: &Arn, register: bool) {
+    fn targets(&mut self, group: &Arn, spec: &TargetGroupBindingSpec, register: bool) {
         let target = |id: &str| Target { id: id.to_owned(), port: 8080, availability_zone: None, quic_server_id: None };
         let instances = ["i-0a0000000000000a1", "i-0b0000000000000b1"];
-        let is_ip = |group: &registrar_core::aws::TargetGroup| group.target_type == "ip";
-        let ip = self.observed.groups.get(group).and_then(Option::as_ref).is_none_or(is_ip);
-        let targets: Vec<Target> = if ip { PODS.map(target).into() } else { instances.map(target).into() };
+        let targets: Vec<Target> = match (spec.target_type, spec.ip_address_type) {
+            (Some(TargetType::Instance), _) => instances.map(target).into(),
+            (_, Some(AddressFamily::Ipv6)) => IPV6_PODS.map(target).into(),
+            _ => PODS.map(target).into(),
+        };
         let call = if register {
             Call::RegisterTargets { group: group.clone(), targets }
         } else {

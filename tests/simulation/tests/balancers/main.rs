@@ -11,6 +11,7 @@
 mod adoption;
 mod bench;
 mod crash;
+mod families;
 mod life;
 mod messages;
 mod security_groups;
