@@ -46,16 +46,19 @@ def listener(found):
     return shown
 
 
+def addresses(zone):
+    shown = next(iter(zone.get("LoadBalancerAddresses", [])), {})
+    return {**shown, "SourceNatIpv6Prefix": next(iter(zone.get("SourceNatIpv6Prefixes", [])), None)}
+
+
 def load_balancer(found):
     arn = found["LoadBalancerArn"]
     keys = ("LoadBalancerArn", "LoadBalancerName", "Type", "Scheme", "IpAddressType", "VpcId")
-    shown = {key: found[key] for key in keys}
+    shown = {key: found[key] for key in (*keys, "EnablePrefixForIpv6SourceNat")}
     shown["State"] = found["State"]["Code"]
     shown["SecurityGroups"] = sorted(found.get("SecurityGroups", []))
     shown["Subnets"] = sorted(zone["SubnetId"] for zone in found["AvailabilityZones"])
-    shown["Addresses"] = {
-        zone["SubnetId"]: next(iter(zone.get("LoadBalancerAddresses", [])), {}) for zone in found["AvailabilityZones"]
-    }
+    shown["Addresses"] = {zone["SubnetId"]: addresses(zone) for zone in found["AvailabilityZones"]}
     private_link = found.get("EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic")
     shown["EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic"] = private_link
     shown["Attributes"] = pairs(elb.describe_load_balancer_attributes(LoadBalancerArn=arn)["Attributes"])

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
 use nlb::{
-    service::spec::{AddressFamilies, SecurityGroups, TargetGroup},
+    service::spec::{SecurityGroups, TargetGroup},
     settings::ModelSettings,
 };
 use scenarios::Scenario;
@@ -56,8 +56,7 @@ impl Course {
             return vec![Self::Away, Self::Into];
         }
         let mut courses = vec![Self::Round];
-        let has_ipv6 = nlb::service::read(service, &vector.settings).spec.ip_address_type == AddressFamilies::Dualstack;
-        if has(service, "subnets") && !has(&plain, "subnets") && !has_ipv6 {
+        if has(service, "subnets") && !has(&plain, "subnets") {
             courses.push(Self::Into);
         }
         if is_groupless(service, &vector.settings) {

@@ -101,6 +101,9 @@ impl<'a> Comparison<'a> {
         if let Some(on) = wanted[private_link].as_bool() {
             self.same(private_link, &(if on { "on" } else { "off" }).into(), &found[private_link]);
         }
+        let source_nat = wanted["EnablePrefixForIpv6SourceNat"] == true;
+        let word = if source_nat { "on" } else { "off" };
+        self.same("EnablePrefixForIpv6SourceNat", &word.into(), &found["EnablePrefixForIpv6SourceNat"]);
         self.same("Tags", &wanted["Tags"], &found["Tags"]);
         let mut groups: Vec<String> = list(&wanted["SecurityGroups"]).iter().map(text).collect();
         groups.sort();
@@ -113,8 +116,14 @@ impl<'a> Comparison<'a> {
         self.same("Subnets", &subnets.into(), &found["Subnets"]);
         for mapping in list(&wanted["SubnetMappings"]) {
             let subnet = text(&mapping["SubnetId"]);
-            for key in ["AllocationId", "PrivateIPv4Address"] {
-                self.same(&format!("{key} in {subnet}"), &mapping[key], &found["Addresses"][&subnet][key]);
+            let has = &found["Addresses"][&subnet];
+            for key in ["AllocationId", "PrivateIPv4Address", "IPv6Address"] {
+                self.same(&format!("{key} in {subnet}"), &mapping[key], &has[key]);
+            }
+            let (wanted, given) = (&mapping["SourceNatIpv6Prefix"], &has["SourceNatIpv6Prefix"]);
+            // Where none is named AWS assigns one.
+            if given.is_null() == source_nat || !(wanted.is_null() || *wanted == "auto_assigned" || wanted == given) {
+                self.wrong.push(format!("source NAT in {subnet} is from {given}, not {wanted}"));
             }
         }
         self.attributes(

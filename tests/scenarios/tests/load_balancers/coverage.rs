@@ -5,23 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use nlb::annotations::{Object, TABLE, keys};
 
 /// Those that no vector can be driven with in the lab, each with its reason.
-const NOT_HERE: [(&str, &str); 5] = [
-    (keys::IPV6_ADDRESSES, NO_IPV6),
-    (keys::SOURCE_NAT, NO_IPV6),
-    (keys::SOURCE_NAT_PREFIXES, NO_IPV6),
-    (keys::IP_ADDRESS_TYPE, NO_IPV6),
-    (keys::MANAGED_FIELDS, "the registrar writes it itself, on every Service that has a load balancer"),
-];
-const NO_IPV6: &str = "neither the lab's VPC nor its cluster has IPv6";
+const NOT_HERE: [(&str, &str); 1] =
+    [(keys::MANAGED_FIELDS, "the registrar writes it itself, on every Service that has a load balancer")];
 
 /// Why something is in the way of a vector, by a part of what is said of it.
-const REASONS: [(&str, &str); 9] = [
-    ("no IPv6 range", NO_IPV6),
-    ("must be 'RequireDualStack'", NO_IPV6),
-    ("not configured on this cluster", NO_IPV6),
+const REASONS: [(&str, &str); 7] = [
     ("is not recognized", UNKNOWN),
     ("while 'target_health_state", WARNED),
     ("Client IP preservation cannot be disabled", WARNED),
+    ("needs EnablePrefixForIpv6SourceNat 'on'", WARNED),
     ("spec.ports: Required value", NOT_STORED),
     ("may only be used when `type` is 'LoadBalancer'", NOT_STORED),
     ("must not have bits set beyond the prefix length", NOT_STORED),

@@ -8,6 +8,12 @@ pub(crate) fn fill(model: &mut Value, spec: &LoadBalancerSpec, state: &Value, pl
     let balancer = &mut model["loadBalancer"];
     if let Some(placed) = placed.filter(|_| spec.subnets.is_none()) {
         balancer["SubnetMappings"] = placed.clone();
+        // Unlike others, these are given up with the annotation.
+        for mapping in balancer["SubnetMappings"].as_array_mut().into_iter().flatten() {
+            for (key, _) in of_ipv6(spec) {
+                mapping[key].take();
+            }
+        }
         return fill_groups(balancer, spec, state);
     }
     let subnets = spec.subnets.as_ref().map_or_else(
@@ -19,10 +25,15 @@ pub(crate) fn fill(model: &mut Value, spec: &LoadBalancerSpec, state: &Value, pl
         let mut mapping = serde_json::Map::from_iter([("SubnetId".to_owned(), id.into())]);
         mapping.extend(addresses(&spec.eip_allocations, "AllocationId", n));
         mapping.extend(addresses(&spec.private_ipv4_addresses, "PrivateIPv4Address", n));
+        mapping.extend(of_ipv6(spec).into_iter().filter_map(|(key, given)| addresses(given, key, n)));
         Value::Object(mapping)
     };
     balancer["SubnetMappings"] = subnets.into_iter().enumerate().map(mapping).collect();
     fill_groups(balancer, spec, state);
+}
+
+fn of_ipv6(spec: &LoadBalancerSpec) -> [(&'static str, &[String]); 2] {
+    [("IPv6Address", &spec.ipv6_addresses), ("SourceNatIpv6Prefix", &spec.source_nat_ipv6_prefixes)]
 }
 
 fn fill_groups(balancer: &mut Value, spec: &LoadBalancerSpec, state: &Value) {

@@ -95,6 +95,10 @@ impl World {
             } else if is(key, "private-ipv4-addresses") {
                 let address = |zone: usize| format!("192.168.{}.{}", 11 + zone, 254 - n % 8);
                 *value = (0..spec.private_ipv4_addresses.len()).map(address).collect::<Vec<_>>().join(",");
+            } else if is(key, "ipv6-addresses") {
+                let first = if spec.scheme == Scheme::Internal { 11 } else { 1 };
+                let address = |zone: usize| format!("2001:db8:0:1a{:02}::{n:x}:1", first + zone);
+                *value = (0..spec.ipv6_addresses.len()).map(address).collect::<Vec<_>>().join(",");
             } else if is(key, "minimum-load-balancer-capacity") {
                 // In three zones; the vectors have one.
                 *value = value.replace("=2750", "=8250");
@@ -107,6 +111,9 @@ impl World {
             spec.cluster_ip = None;
             spec.cluster_ips = None;
             spec.health_check_node_port = None;
+            if spec.ip_families.as_ref().is_some_and(|families| families.len() > 1) {
+                spec.ip_family_policy = Some("RequireDualStack".to_owned());
+            }
             for port in spec.ports.iter_mut().flatten().filter(|_| allocates || !of_nodes) {
                 port.node_port = None;
             }
