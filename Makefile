@@ -112,7 +112,7 @@ scenarios: binaries tests clients ## what must hold in the lab, tried in the lab
 	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --logs $(LOGS)/registrar -- $(CARGO_TEST) --offline --test registrar -- --test-threads 3
 	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --logs $(LOGS)/failover --without webhook,cert-manager -- \
 		$(CARGO_TEST) --offline --test registrar_failover
-	@$(BALANCING) $(CARGO_TEST) --offline --test load_balancers --test instance_targets --test messages --test shared_groups
+	@$(BALANCING) $(CARGO_TEST) --offline --test load_balancers --test dual_stack --test instance_targets --test messages --test shared_groups
 	@PATH="$(VENV)/bin:$$PATH" $(LAB) exec --without webhook,registrar,cert-manager,aws -- \
 		$(CARGO_TEST) --offline --test moto -- --test-threads 1
 	@target/debug/permissions $(LOGS)/*/audit.log

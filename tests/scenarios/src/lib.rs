@@ -185,7 +185,13 @@ where
 
 /// One HTTP GET by curl: status and body. A connection of its own, closed afterwards.
 pub async fn curl(url: &str) -> Result<(u16, String)> {
-    let text = run("curl", &["-sS", "--max-time", "10", "-w", "\n%{http_code}", url], "").await?;
+    curl_with(&[], url).await
+}
+
+/// The same with more options of curl.
+pub async fn curl_with(options: &[&str], url: &str) -> Result<(u16, String)> {
+    let arguments = ["-sS", "--max-time", "10", "-w", "\n%{http_code}", url];
+    let text = run("curl", &[options, &arguments].concat(), "").await?;
     let (body, status) = text.rsplit_once('\n').context("curl prints the status last")?;
     Ok((status.parse()?, body.to_owned()))
 }
