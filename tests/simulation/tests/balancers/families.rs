@@ -83,6 +83,9 @@ fn addresses_are_chosen_with_the_type_and_then_no_more() {
         ["2001:db8:0:1a01::a", "2001:db8:0:1a02::a", "2001:db8:0:1a03::b"],
         "in a zone that is added it can be chosen"
     );
+    let none = [("ip-address-type", ""), ("enable-prefix-for-ipv6-source-nat", ""), ("ipv6-addresses", "")];
+    assert_eq!(writes_after(&mut bench, &none), ["RevokeSecurityGroupIngress", "SetSubnets"]);
+    assert_eq!(addresses(&mut bench), [""; 0]);
 }
 
 #[test]
