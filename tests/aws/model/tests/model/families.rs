@@ -162,9 +162,6 @@ fn what_ipv6_does_not_allow_is_refused_with_the_reason() {
     let lacking = format!("&Subnets.member.1={}", SUBNETS[2]);
     let other = ipv6_group(&mut lab, "other");
     let to_other = format!("DefaultActions.member.1.Type=forward&DefaultActions.member.1.TargetGroupArn={other}");
-    let udp = format!("Name=udp&Protocol=UDP&Port=53&VpcId={VPC}&TargetType=ip&HealthCheckPort=80");
-    let udp = path(&lab.elb("CreateTargetGroup", &udp), &["TargetGroups", "0", "TargetGroupArn"]);
-    let to_udp = format!("DefaultActions.member.1.Type=forward&DefaultActions.member.1.TargetGroupArn={udp}");
     let one = |field: &str, value: &str| mappings(field, &[value]);
     let cases = [
         (
@@ -219,12 +216,6 @@ fn what_ipv6_does_not_allow_is_refused_with_the_reason() {
             "without-public-ipv4",
         ),
         ("CreateListener", format!("{four}&Protocol=TCP&Port=81&{to_other}"), "InvalidConfigurationRequest", "'ipv6'"),
-        (
-            "CreateListener",
-            format!("{six}&Protocol=UDP&Port=53&{to_udp}"),
-            "InvalidConfigurationRequest",
-            "EnablePrefixForIpv6SourceNat",
-        ),
         ("SetIpAddressType", format!("{six}&IpAddressType=ipv4"), "InvalidConfigurationRequest", "'ipv6'"),
         (
             "SetSubnets",
@@ -243,16 +234,28 @@ fn what_ipv6_does_not_allow_is_refused_with_the_reason() {
         let (found, message) = lab.refused(Service::Elb, action, &fields);
         assert!(found == code && message.contains(says), "{action} {fields}: {found}: {message}");
     }
-    let (code, message) = lab.refused(
-        Service::Elb,
-        "RegisterTargets",
-        &format!("TargetGroupArn={group}&Targets.member.1.Id=192.168.11.21"),
-    );
+    let pod = format!("TargetGroupArn={group}&Targets.member.1.Id=192.168.11.21");
+    let (code, message) = lab.refused(Service::Elb, "RegisterTargets", &pod);
     assert!(code == "ValidationError" && message.contains("IPv6"), "{code}: {message}");
-    lab.elb("SetSubnets", &format!("{six}&EnablePrefixForIpv6SourceNat=on{}", mappings("", &["", ""])));
-    lab.elb("CreateListener", &format!("{six}&Protocol=UDP&Port=53&{to_udp}"));
-    let off = format!("{six}&EnablePrefixForIpv6SourceNat=off{}", mappings("", &["", ""]));
-    let (_, message) = lab.refused(Service::Elb, "SetSubnets", &off);
+}
+
+#[test]
+fn udp_wants_source_nat_beside_ipv6_and_holds_on_to_it() {
+    let mut lab = instant();
+    let (balancer, _) = dualstack(&mut lab, &mappings("", &["", ""]));
+    let fields = format!("Name=udp&Protocol=UDP&Port=53&VpcId={VPC}&TargetType=ip&HealthCheckPort=80");
+    let group = path(&lab.elb("CreateTargetGroup", &fields), &["TargetGroups", "0", "TargetGroupArn"]);
+    let action = format!("DefaultActions.member.1.Type=forward&DefaultActions.member.1.TargetGroupArn={group}");
+    let listener = format!("LoadBalancerArn={balancer}&Protocol=UDP&Port=53&{action}");
+    let (code, message) = lab.refused(Service::Elb, "CreateListener", &listener);
+    assert!(code == "InvalidConfigurationRequest" && message.contains("EnablePrefixForIpv6SourceNat"), "{message}");
+    let switched = |word: &str| {
+        let places = mappings("", &["", ""]);
+        format!("LoadBalancerArn={balancer}&EnablePrefixForIpv6SourceNat={word}{places}")
+    };
+    lab.elb("SetSubnets", &switched("on"));
+    lab.elb("CreateListener", &listener);
+    let (_, message) = lab.refused(Service::Elb, "SetSubnets", &switched("off"));
     assert!(message.contains("UDP listener"), "{message}");
 }
 
