@@ -356,7 +356,7 @@ fn network(client: &mut Client) {
     assert_eq!(public.subnets.len(), 3);
 
     let vpcs = client.call(&Call::DescribeVpcs { ids: vec![VPC.to_owned()] });
-    assert!(matches!(vpcs, Reply::Vpcs(vpcs) if vpcs[0].cidrs == ["192.168.0.0/16"]));
+    assert!(matches!(vpcs, Reply::Vpcs(vpcs) if vpcs[0].cidrs == ["192.168.0.0/16", "2001:db8:0:1a00::/56"]));
     let zones = client.call(&Call::DescribeAvailabilityZones { zone_ids: vec!["apne2-az1".to_owned()] });
     let expected = BTreeMap::from([("apne2-az1".to_owned(), "availability-zone".to_owned())]);
     assert_eq!(zones, Reply::ZoneTypes(expected));
