@@ -8,6 +8,7 @@ use daemon::{
     http::Shutdown,
     readiness::{Condition, Readiness},
     shutdown::on_signal,
+    socket,
     tasks::Tasks,
 };
 use kube::{
@@ -22,7 +23,6 @@ use registrar_core::{
     settings::{Settings, Vpc},
 };
 use tokio::{
-    net::TcpListener,
     sync::mpsc,
     time::{Instant, sleep},
 };
@@ -60,9 +60,8 @@ pub async fn run(arguments: Run) -> Result<()> {
     let metrics = Metrics::register(&mut registry);
     let config = config(arguments.kubernetes.kubeconfig.as_deref()).await?;
     let namespace = arguments.leadership.leader_election_namespace.unwrap_or_else(|| config.default_namespace.clone());
-    let admin = TcpListener::bind(arguments.admin_listen)
-        .await
-        .with_context(|| format!("listening on {}", arguments.admin_listen))?;
+    let admin =
+        socket::listen(arguments.admin_listen).with_context(|| format!("listening on {}", arguments.admin_listen))?;
     let port = Arc::new(Aws::connect(aws_settings(&settings, arguments.aws.aws_imds), Arc::new(metrics.clone())).await);
 
     let readiness = Readiness::default();

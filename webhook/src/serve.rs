@@ -12,6 +12,7 @@ use daemon::{
     http::{Limits, Shutdown},
     readiness::Readiness,
     shutdown::on_signal,
+    socket,
     tasks::Tasks,
 };
 use hyper_util::service::TowerToHyperService;
@@ -43,7 +44,7 @@ pub async fn run(arguments: Serve) -> Result<()> {
     let metrics = Arc::new(Metrics::register(&mut registry));
     let certificates = Certificates::load(&certificate_directory, tls_min_version, Arc::clone(&metrics)).await?;
     let client = kube::Client::try_default().await.context("where the API server is")?;
-    let (reviews, admin) = (bind(listen).await?, bind(admin_listen).await?);
+    let (reviews, admin) = (bind(listen)?, bind(admin_listen)?);
 
     let readiness = Readiness::default();
     let serving = readiness.condition("serving", "starting");
@@ -83,6 +84,6 @@ pub async fn run(arguments: Serve) -> Result<()> {
     Ok(())
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+fn bind(address: SocketAddr) -> Result<TcpListener> {
+    socket::listen(address).with_context(|| format!("listening on {address}"))
 }

@@ -123,7 +123,7 @@ impl Sockets {
     async fn open(address: SocketAddr) -> io::Result<Self> {
         let udp = UdpSocket::bind(address).await?;
         let address = udp.local_addr()?;
-        let tcp = TcpListener::bind(address).await?;
+        let tcp = daemon::socket::listen(address)?;
         Ok(Self { udp, tcp, address })
     }
 

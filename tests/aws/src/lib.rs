@@ -132,8 +132,8 @@ pub async fn serve_in(config: Config, tasks: Tasks) -> Result<Running, Error> {
     }
     settings.time_scale = time_scale;
     settings.epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let api_socket = server::bind(api, "the AWS API").await?;
-    let control_socket = server::bind(control, "the control API").await?;
+    let api_socket = server::bind(api, "the AWS API")?;
+    let control_socket = server::bind(control, "the control API")?;
     let dns_sockets = match dns {
         Some(address) => Some(dns::Sockets::bind(address).await?),
         None => None,

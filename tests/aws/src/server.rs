@@ -59,8 +59,8 @@ pub(crate) trait Handler: Send + Sync + 'static {
 }
 
 /// Opens the socket.
-pub(crate) async fn bind(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, purpose, source })
+pub(crate) fn bind(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, BindError> {
+    daemon::socket::listen(address).map_err(|source| BindError { address, purpose, source })
 }
 
 /// Serves until `stop`. Requests under way then are answered if they are quick.

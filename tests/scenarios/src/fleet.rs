@@ -3,7 +3,7 @@
 //! For a lab without nodes, whose subnets are those that `.ci/bench` makes. Nodes are objects with a heartbeat; pods get
 //! their status from here, as from a kubelet; endpoint slices are made by the endpoint controller.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -19,7 +19,6 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpListener,
     task::JoinSet,
     time::{interval, sleep},
 };
@@ -88,7 +87,7 @@ impl Fleet {
             heartbeats.spawn(heartbeat(client.clone(), format!("fleet-{zone}")));
         }
         let mut answers = JoinSet::new();
-        let listener = TcpListener::bind("0.0.0.0:8080").await.context("answer for the pods")?;
+        let listener = daemon::socket::listen((Ipv4Addr::UNSPECIFIED, 8080).into()).context("answer for the pods")?;
         answers.spawn(async move {
             loop {
                 // That the connection is taken is all that a health check of TCP wants.
@@ -147,6 +146,15 @@ impl Fleet {
             self.set_containers_ready(*place, ready).await
         });
         stream::iter(created).buffer_unordered(AT_ONCE).try_for_each(|()| async { Ok(()) }).await
+    }
+
+    /// Reads all of these pods at once: then there are as many connections as kubelets would keep open for them.
+    pub async fn connect(&self, places: &[Place]) -> Result<()> {
+        let read = places.iter().map(|place| async move {
+            self.api::<Pod>(place.service).get(&place.name()).await?;
+            anyhow::Ok(())
+        });
+        futures::future::try_join_all(read).await.map(drop)
     }
 
     /// Deletes a pod at once.

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, convert::Infallible, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
+use daemon::socket::listen;
 use futures::{Stream, StreamExt as _, stream};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
@@ -26,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     logs::{Line, Log},
     machine::Machine,
-    socket::bind,
 };
 use crate::controlplane::{NODE_PORT, NodeTls};
 
@@ -77,7 +77,7 @@ impl Server {
 
     /// Serves one node's API until `stop`.
     pub async fn run(self, address: Ipv4Addr, stop: CancellationToken) -> Result<(), Error> {
-        let listener = bind((address, NODE_PORT).into()).map_err(|e| Error::Listen(address, e))?;
+        let listener = listen((address, NODE_PORT).into()).map_err(|e| Error::Listen(address, e))?;
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {

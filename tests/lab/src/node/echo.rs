@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use daemon::socket::listen;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
@@ -28,7 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{behaviour::Conduct, logs::Log, proxy_protocol, socket::bind, status::Exit};
+use super::{behaviour::Conduct, logs::Log, proxy_protocol, status::Exit};
 use crate::scale::Scale;
 
 /// Request bodies are echoed up to this size and refused above.
@@ -127,7 +128,7 @@ impl Echo {
 
     fn listen(&self) -> Result<Vec<TcpListener>, ListenError> {
         let addresses = self.ports.iter().flat_map(|port| self.addresses.iter().map(|ip| SocketAddr::new(*ip, *port)));
-        addresses.map(|address| bind(address).map_err(|source| ListenError { address, source })).collect()
+        addresses.map(|address| listen(address).map_err(|source| ListenError { address, source })).collect()
     }
 
     async fn connection(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, terminate: CancellationToken) {
@@ -310,7 +311,7 @@ mod tests {
     async fn server_answers_on_each_address_of_the_pod_until_its_end() {
         let mut addresses: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(127, 0, 0, 2).into()];
         // On a machine with IPv6 it is the second address of a pod.
-        addresses.extend(bind((Ipv6Addr::LOCALHOST, 0).into()).is_ok().then_some(IpAddr::V6(Ipv6Addr::LOCALHOST)));
+        addresses.extend(listen((Ipv6Addr::LOCALHOST, 0).into()).is_ok().then_some(IpAddr::V6(Ipv6Addr::LOCALHOST)));
         let (port, stop) = (free_port().await, Stop::default());
         let echo = Echo { addresses: addresses.clone(), ..echo(port, Conduct::default()) };
         #[expect(clippy::disallowed_methods, reason = "the test joins it")]

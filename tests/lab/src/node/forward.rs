@@ -11,6 +11,7 @@ use std::{
 };
 
 use aws_emulator::dataplane::dial::dial;
+use daemon::socket::listen;
 use futures::{StreamExt as _, stream};
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -32,7 +33,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     machine::NodeInfo,
     nodeport::{self, Forward},
-    socket::bind,
 };
 
 /// Serves the node ports of these nodes until `stop`.
@@ -94,7 +94,7 @@ impl Listeners {
                 });
                 continue;
             }
-            match bind(at) {
+            match listen(at) {
                 Ok(listener) => {
                     let (sender, receiver) = watch::channel(forward);
                     let task = self.tasks.spawn(serve(listener, at, receiver));

@@ -22,7 +22,6 @@ mod process;
 mod projection;
 mod proxy_protocol;
 mod register;
-mod socket;
 mod sources;
 mod status;
 mod volumes;

@@ -120,6 +120,7 @@ pub(crate) async fn burst() -> Result<()> {
 /// server's answer that the containers are ready to the sight of the open gate, and of the ready pod; both sorted.
 async fn at_once(fleet: &Fleet, places: &[Place], opens_gates: bool) -> Result<(Vec<f64>, Vec<f64>)> {
     let named = places.iter().map(|place| (place.address(), *place)).collect();
+    fleet.connect(places).await?;
     let (begun, seen) = tokio::join!(ready_at_once(fleet, places), be_kubelet(fleet, &named, opens_gates));
     let (begun, seen) = (begun?, seen?);
     let spread = begun.values().max().zip(begun.values().min()).map(|(last, first)| *last - *first);

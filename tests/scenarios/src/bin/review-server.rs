@@ -23,7 +23,7 @@ use rustls::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
@@ -51,7 +51,7 @@ async fn main() -> Result<()> {
     let [_, address, directory] = &arguments[..] else { anyhow::bail!("usage: review-server ADDRESS DIRECTORY") };
     let mut pair = read(Path::new(directory))?;
     let (acceptor, current) = watch::channel(load(&pair)?);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let listener = daemon::socket::listen(address.parse()?).with_context(|| format!("listen on {address}"))?;
     println!("serving on {address}");
     let (mut terminate, mut ticks) = (signal(SignalKind::terminate())?, interval(RELOAD));
     let (set, phase) = watch::channel(Phase::Serving);
