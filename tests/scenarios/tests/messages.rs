@@ -3,15 +3,16 @@
 
 use anyhow::{Result, ensure};
 use scenarios::{
-    Scenario, eventually,
+    Scenario, eventually, run,
     target_group::{Emulator, aws},
 };
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
-/// Held by tests that need room for another load balancer, against the one that leaves none.
+/// Held by tests that need room for another load balancer, against those that leave none.
 static CREATING: RwLock<()> = RwLock::const_new(());
 const VPC: &str = "vpc-0a1b2c3d4e5f60718";
+const PRIVATE_SUBNETS: [&str; 3] = ["subnet-0a00000000000aaa2", "subnet-0b00000000000bbb2", "subnet-0c00000000000ccc2"];
 
 fn service(annotations: &[(&str, &str)]) -> Value {
     let annotation = |(key, value): &(&str, &str)| {
@@ -43,20 +44,41 @@ async fn active(lab: &Scenario) -> Result<()> {
     lab.kubectl(&["wait", "service/web", "--for=condition=Active", "--timeout=60s"]).await.map(drop)
 }
 
+/// Takes the private subnets from the lab's cluster and gives them to another, or back.
+async fn private_subnets_are_of(cluster: &str, instead_of: &str) -> Result<()> {
+    for (action, cluster) in [("create-tags", cluster), ("delete-tags", instead_of)] {
+        let tag = format!("Key=kubernetes.io/cluster/{cluster},Value=shared");
+        aws(&[&["ec2", action, "--tags", &tag, "--resources"], &PRIVATE_SUBNETS[..]].concat()).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn each_subnet_that_does_not_fit_is_listed_with_the_rule_that_excludes_it() -> Result<()> {
+    let _alone = CREATING.write().await;
     let lab = Scenario::begin("subnets", &[]).await?;
-    lab.apply(&service(&[("ip-address-type", "dualstack"), ("nlb-target-type", "ip")]).to_string()).await?;
+    private_subnets_are_of("other", "lab").await?;
+    // What is known of subnets is kept for minutes while nothing is in the way.
+    let namespace = ["--namespace", "sluice-system"];
+    for action in [&["restart"][..], &["status", "--timeout=100s"]] {
+        run("kubectl", &[&["rollout"], action, &["deployment/sluice-registrar"], &namespace[..]].concat(), "").await?;
+    }
+    lab.apply(&service(&[]).to_string()).await?;
     let expected = [
         &format!("no subnet of {VPC} fits an internal load balancer"),
         "subnet-0a00000000000aaa1 (ap-northeast-2a): no tag kubernetes.io/role/internal-elb: 1",
-        "subnet-0a00000000000aaa2 (ap-northeast-2a): no IPv6 range, which a dualstack load balancer needs",
+        "subnet-0a00000000000aaa2 (ap-northeast-2a): belongs to other clusters (other), and has no tag \
+         kubernetes.io/cluster/lab",
         "name them in service.beta.kubernetes.io/aws-load-balancer-subnets",
     ];
-    described(&lab, "service/web", &expected).await?;
+    let said = described(&lab, "service/web", &expected).await;
     let blocked = "jsonpath={.status.conditions[?(@.type==\"Blocked\")].reason}";
-    let reason = lab.kubectl(&["get", "service/web", "-o", blocked]).await?;
+    let reason = lab.kubectl(&["get", "service/web", "-o", blocked]).await;
+    private_subnets_are_of("lab", "other").await?;
+    said?;
+    let reason = reason?;
     ensure!(reason == "Subnets", "{reason}");
+    lab.kubectl(&["wait", "service/web", "--for=condition=Active", "--timeout=100s"]).await?;
     lab.kubectl(&["delete", "service/web", "--timeout=60s"]).await?;
     lab.end().await
 }

@@ -277,13 +277,17 @@ impl Machine {
             self.progressed_at = now;
             if is_old(self.read_at) {
                 self.forget();
-                view.network.forget();
+                view.forget_network(Duration::ZERO);
             }
         }
         if now >= self.audit_at {
             self.auditing = true;
             self.audit_at = Duration::MAX;
             self.forget();
+            if self.attempt > 0 {
+                // What stands in the way may be a subnet, which somebody has tagged as the condition said.
+                view.forget_network(STALE);
+            }
         }
         self.read_at.get_or_insert(now);
     }

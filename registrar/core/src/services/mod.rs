@@ -300,6 +300,7 @@ impl Services {
             cluster,
             environment: &self.environment,
             network: &mut self.network,
+            network_at: &mut self.network_at,
             bindings: &self.bindings,
             shared_group: self.shared.id(fixed),
             shared_problem: self.shared.problem(),

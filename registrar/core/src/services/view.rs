@@ -21,6 +21,8 @@ pub(super) struct View<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) environment: &'a Arc<Environment>,
     pub(super) network: &'a mut Network,
+    /// Since when the network is known.
+    pub(super) network_at: &'a mut Duration,
     pub(super) bindings: &'a BTreeMap<Key, BTreeSet<Key>>,
     pub(super) shared_group: Option<String>,
     pub(super) shared_problem: Option<Problem>,
@@ -29,6 +31,14 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
+    /// Reads VPC and subnets anew, unless that was done within this time: all Services share what is known of them.
+    pub(super) fn forget_network(&mut self, older_than: Duration) {
+        if self.now >= *self.network_at + older_than {
+            self.network.forget();
+            *self.network_at = self.now;
+        }
+    }
+
     /// Bindings of the stack of a Service.
     pub(super) fn bindings_of(&self, service: &Key) -> impl Iterator<Item = &BindingRecord> {
         self.bindings.get(service).into_iter().flatten().filter_map(|key| self.cluster.bindings.get(key))

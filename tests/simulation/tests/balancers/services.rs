@@ -314,6 +314,30 @@ fn a_process_killed_at_any_effect_of_a_removal_is_followed_by_one_that_finishes(
     everywhere(2);
 }
 
+/// Takes the public subnets from one cluster and gives them to another.
+fn give_subnets(stage: &mut Stage, to: &str, from: &str) {
+    let tag = |cluster: &str| format!("kubernetes.io/cluster/{cluster}");
+    for subnet in ["subnet-0a00000000000aaa1", "subnet-0b00000000000bbb1", "subnet-0c00000000000ccc1"] {
+        let tags = [(tag(to), "shared".to_owned())].into();
+        ask(stage, Call::CreateEc2Tags { resource: subnet.to_owned(), tags });
+        ask(stage, Call::DeleteEc2Tags { resource: subnet.to_owned(), keys: vec![tag(from)] });
+    }
+}
+
+#[test]
+fn subnets_that_somebody_tags_as_the_condition_says_are_found_within_two_minutes() {
+    let mut stage = Stage::new();
+    give_subnets(&mut stage, "other", "lab");
+    let key = stage.apply(service(STORY));
+    // The longest pause between two looks is reached.
+    stage.run(minutes(5));
+    let conditions = stage.conditions(&key);
+    assert!(conditions.iter().any(|said| said.starts_with("Blocked=True Subnets:")), "{conditions:?}");
+    give_subnets(&mut stage, "lab", "other");
+    stage.run(minutes(2));
+    assert!(stage.is_active(&key), "{:?}", stage.conditions(&key));
+}
+
 /// Calls AWS beside the registrar.
 #[expect(clippy::needless_pass_by_value, reason = "it is written where it is used")]
 fn ask(stage: &mut Stage, call: Call) -> Reply {
