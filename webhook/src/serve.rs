@@ -12,7 +12,6 @@ use daemon::{
     http::{Limits, Shutdown},
     readiness::Readiness,
     shutdown::on_signal,
-    socket,
     tasks::Tasks,
 };
 use hyper_util::service::TowerToHyperService;
@@ -44,7 +43,7 @@ pub async fn run(arguments: Serve) -> Result<()> {
     let metrics = Arc::new(Metrics::register(&mut registry));
     let certificates = Certificates::load(&certificate_directory, tls_min_version, Arc::clone(&metrics)).await?;
     let client = kube::Client::try_default().await.context("where the API server is")?;
-    let (reviews, admin) = (bind(listen)?, bind(admin_listen)?);
+    let (reviews, admin) = (bind(listen).await?, bind(admin_listen).await?);
 
     let readiness = Readiness::default();
     let serving = readiness.condition("serving", "starting");
@@ -84,6 +83,7 @@ pub async fn run(arguments: Serve) -> Result<()> {
     Ok(())
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener> {
-    socket::listen(address).with_context(|| format!("listening on {address}"))
+/// With the library's own short queue of connections: API servers keep theirs open, and a flood beyond it waits outside.
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
 }
