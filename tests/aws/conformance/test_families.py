@@ -73,6 +73,13 @@ def test_ipv6_targets_get_healthy(dual):
     assert health["Target"] == {"Id": "2001:db8:0:1a11::15", "Port": 80, "AvailabilityZone": "ap-northeast-2a"}
     # Nothing listens there, and nothing checks: the data plane is off.
     assert health["TargetHealth"]["State"] == "initial"
+    # However it is spelled, it is one target.
+    spelled = {"TargetGroupArn": group, "Targets": [{"Id": "2001:db8:0:1a11::0:0015"}]}
+    (health,) = dual.elb.describe_target_health(**spelled)["TargetHealthDescriptions"]
+    assert health["TargetHealth"]["State"] == "initial"
+    dual.elb.deregister_targets(**spelled)
+    (health,) = dual.elb.describe_target_health(TargetGroupArn=group)["TargetHealthDescriptions"]
+    assert health["TargetHealth"]["State"] == "draining"
     with pytest.raises(ClientError, match="not a valid IPv6 address"):
         dual.elb.register_targets(TargetGroupArn=group, Targets=[{"Id": "192.168.11.21"}])
     with pytest.raises(ClientError, match="'ipv6'") as refused:

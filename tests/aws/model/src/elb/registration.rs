@@ -140,7 +140,7 @@ impl Model {
         for target in input.records("Targets") {
             let id = target.need("Id");
             check_form(&group.target_type, id)?;
-            ids.push(TargetId { id: id.to_owned(), port: target.number("Port").unwrap_or(group.port) });
+            ids.push(TargetId::new(id, target.number("Port").unwrap_or(group.port)));
         }
         let delay = Duration::from_secs(delay.into());
         for id in ids {
@@ -187,14 +187,13 @@ impl Model {
 
     fn read_target(&self, key: GroupKey, fields: &Fields) -> Result<Named> {
         let Some(group) = self.groups.get(key) else { return Err(Noun::Group.missing()) };
-        let mut id = fields.need("Id").to_owned();
+        let id = fields.need("Id");
         let port = fields.number("Port").unwrap_or(group.port);
         let zone = fields.text("AvailabilityZone");
-        check_form(&group.target_type, &id)?;
+        check_form(&group.target_type, id)?;
         let zone = match group.target_type.as_str() {
             "ip" => match id.parse::<IpAddr>() {
                 Ok(address) if address.is_ipv6() == (group.ip_address_type == "ipv6") => {
-                    id = address.to_string();
                     self.zone_for(address, zone)?
                 }
                 _ => {
@@ -203,11 +202,11 @@ impl Model {
                         .refuse(format!("The IP address '{id}' is not a valid {family} address"));
                 }
             },
-            "instance" => self.zone_of_instance(&id, zone)?,
+            "instance" => self.zone_of_instance(id, zone)?,
             _ => return Code::InvalidTarget.refuse(format!("The load balancer '{id}' does not exist")),
         };
         let quic_server_id = fields.text("QuicServerId").map(str::to_owned);
-        Ok(Named { id: TargetId { id, port }, zone, quic_server_id })
+        Ok(Named { id: TargetId::new(id, port), zone, quic_server_id })
     }
 
     /// The zone of an address: that of its subnet, or, outside the VPC's subnets, the one that the caller names.

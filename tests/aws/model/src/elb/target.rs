@@ -1,6 +1,6 @@
 //! A target: what the API says of it, and what the data plane does with it.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
 use crate::{Standing, plane::ProbeId};
 
@@ -10,6 +10,14 @@ pub(crate) struct TargetId {
     /// IP address or instance id.
     pub(crate) id: String,
     pub(crate) port: u16,
+}
+
+impl TargetId {
+    /// An address is one target however it is spelled.
+    pub(crate) fn new(id: &str, port: u16) -> Self {
+        let id = id.parse::<IpAddr>().map_or_else(|_| id.to_owned(), |address| address.to_string());
+        Self { id, port }
+    }
 }
 
 impl fmt::Display for TargetId {

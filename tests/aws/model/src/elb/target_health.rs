@@ -51,7 +51,7 @@ impl Model {
             }
         }
         for asked in input.records("Targets") {
-            let id = TargetId { id: asked.need("Id").to_owned(), port: asked.number("Port").unwrap_or(group.port) };
+            let id = TargetId::new(asked.need("Id"), asked.number("Port").unwrap_or(group.port));
             let zone = asked.text("AvailabilityZone");
             let is_there = |target: &&Target| {
                 listed(&id, target) && zone.is_none_or(|zone| zone == target.zone.as_deref().unwrap_or("all"))
