@@ -18,6 +18,16 @@ pub enum AddressFamilies {
     Dualstack,
 }
 
+impl AddressFamilies {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Dualstack => "dualstack",
+        }
+    }
+}
+
 /// Address family of a target group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -1,9 +1,9 @@
 //! A load balancer and a target group made by hand, with the AWS CLI, and what the emulator's log says of them.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{Scenario, eventually, run, within};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 /// Runs the AWS CLI and returns what it printed as text.
@@ -18,6 +18,23 @@ pub async fn states(group: &str) -> Result<Vec<(String, String)>> {
     let text = aws(&["elbv2", "describe-target-health", "--target-group-arn", group, "--query", query]).await?;
     let lines = text.lines().filter_map(|line| line.split_once('\t'));
     Ok(lines.map(|(id, state)| (id.to_owned(), state.to_owned())).collect())
+}
+
+/// Waits until these and no others of a group's targets are healthy.
+pub async fn healthy(group: &str, expected: &BTreeSet<String>) -> Result<()> {
+    eventually(&format!("healthy are {expected:?}"), || async {
+        let states = states(group).await?;
+        let healthy: BTreeSet<String> =
+            states.iter().filter(|(_, state)| state == "healthy").map(|(id, _)| id.clone()).collect();
+        ensure!(healthy == *expected, "{states:?}");
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// The target group of the only binding of a test.
+pub async fn bound(lab: &Scenario) -> Result<String> {
+    lab.kubectl(&["get", "targetgroupbindings", "-o", "jsonpath={.items[0].spec.targetGroupARN}"]).await
 }
 
 /// A target group of addresses behind a listener of a load balancer, and where the log was when it was made.

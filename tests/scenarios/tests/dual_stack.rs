@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use scenarios::{
     Scenario, curl_with, eventually, names,
-    target_group::{aws, states},
+    target_group::{aws, bound, healthy, states},
 };
 use serde_json::{Value, json};
 
@@ -55,22 +55,6 @@ async fn end(lab: Scenario) -> Result<()> {
     lab.end().await
 }
 
-async fn group(lab: &Scenario) -> Result<String> {
-    lab.kubectl(&["get", "targetgroupbindings", "-o", "jsonpath={.items[0].spec.targetGroupARN}"]).await
-}
-
-/// Waits until these and no others are the group's targets, and healthy.
-async fn healthy(group: &str, expected: &BTreeSet<String>) -> Result<()> {
-    eventually(&format!("healthy are {expected:?}"), || async {
-        let states = states(group).await?;
-        let healthy: BTreeSet<String> =
-            states.iter().filter(|(_, state)| state == "healthy").map(|(id, _)| id.clone()).collect();
-        ensure!(healthy == *expected, "{states:?}");
-        Ok(Some(()))
-    })
-    .await
-}
-
 /// The addresses of a family that pods have.
 fn addresses(pods: &[Pod], is_of_family: fn(&str) -> bool) -> BTreeSet<String> {
     let all = pods.iter().filter_map(|pod| pod.status.as_ref()?.pod_ips.as_ref()).flatten();
@@ -99,7 +83,7 @@ async fn answered(host: &str, pods: &[String]) -> Result<[String; 2]> {
 #[tokio::test]
 async fn pods_of_an_ipv6_service_are_targets_by_their_ipv6_addresses_behind_gates_and_drain() -> Result<()> {
     let (lab, host) = begin("six", "ip", &json!(["IPv6"])).await?;
-    let group = group(&lab).await?;
+    let group = bound(&lab).await?;
     let pods = lab.pods("app=web").await?;
     ensure!(pods.iter().all(|pod| pod.spec.as_ref().is_some_and(|spec| spec.readiness_gates.is_some())), "no gates");
     healthy(&group, &addresses(&pods, |ip| ip.contains(':'))).await?;
@@ -120,7 +104,7 @@ async fn pods_of_an_ipv6_service_are_targets_by_their_ipv6_addresses_behind_gate
 async fn ipv4_pods_behind_a_dualstack_load_balancer_answer_clients_of_both_families() -> Result<()> {
     let (lab, host) = begin("four", "ip", &json!(["IPv4"])).await?;
     let pods = lab.pods("app=web").await?;
-    healthy(&group(&lab).await?, &addresses(&pods, |ip| ip.contains('.'))).await?;
+    healthy(&bound(&lab).await?, &addresses(&pods, |ip| ip.contains('.'))).await?;
     let clients = answered(&host, &names(&pods)).await?;
     ensure!(clients.iter().all(|client| client.contains('.')), "{clients:?}: of the pods' own family");
     // It can be had without IPv6, and with it again: the name stays.
@@ -140,7 +124,7 @@ async fn ipv4_pods_behind_a_dualstack_load_balancer_answer_clients_of_both_famil
 #[tokio::test]
 async fn nodes_are_targets_of_an_ipv6_service_at_the_node_ports_of_their_ipv6_addresses() -> Result<()> {
     let (lab, host) = begin("sixnodes", "instance", &json!(["IPv6"])).await?;
-    let group = group(&lab).await?;
+    let group = bound(&lab).await?;
     eventually("all nodes are healthy", || async {
         let states = states(&group).await?;
         Ok((states.len() == 3 && states.iter().all(|(_, state)| state == "healthy")).then_some(()))

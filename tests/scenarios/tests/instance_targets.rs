@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use scenarios::{Scenario, curl, eventually, names, run, target_group::states};
+use scenarios::{
+    Scenario, curl, names, run,
+    target_group::{bound, healthy},
+};
 use serde_json::json;
 
 const REQUESTS: usize = 100;
@@ -48,8 +51,7 @@ async fn begin(test: &str, policy: &str) -> Result<(Scenario, String, String)> {
     lab.ready_pods("app=web", 2).await?;
     let host =
         lab.kubectl(&["get", "service/web", "-o", "jsonpath={.status.loadBalancer.ingress[0].hostname}"]).await?;
-    let group = ["get", "targetgroupbindings", "-o", "jsonpath={.items[0].spec.targetGroupARN}"];
-    let group = lab.kubectl(&group).await?;
+    let group = bound(&lab).await?;
     Ok((lab, host, group))
 }
 
@@ -64,18 +66,6 @@ async fn instances() -> Result<BTreeMap<String, String>> {
     let text = run("kubectl", &["get", "nodes", "-o", columns], "").await?;
     let nodes = text.lines().filter_map(|line| line.split_once(' '));
     Ok(nodes.map(|(name, id)| (name.to_owned(), id.rsplit('/').next().unwrap_or_default().to_owned())).collect())
-}
-
-/// Waits until these and no others of the targets are healthy.
-async fn healthy(group: &str, expected: &BTreeSet<String>) -> Result<()> {
-    eventually(&format!("healthy are {expected:?}"), || async {
-        let states = states(group).await?;
-        let healthy: BTreeSet<String> =
-            states.iter().filter(|(_, state)| state == "healthy").map(|(id, _)| id.clone()).collect();
-        ensure!(healthy == *expected, "{states:?}");
-        Ok(Some(()))
-    })
-    .await
 }
 
 /// A hundred requests, all of which are answered, by each pod some.

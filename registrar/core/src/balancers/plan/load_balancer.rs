@@ -2,11 +2,12 @@
 
 use nlb::{
     annotations::{attributes::DELETION_PROTECTION, keys},
-    service::spec::{AddressFamilies, SecurityGroups},
+    service::spec::SecurityGroups,
 };
 
 use super::{
-    Change, Intent, Planner, Resource, Verb, Wait, attribute_changes, attribute_fields, in_parts, places::subnet_text,
+    Change, Intent, Planner, Resource, Verb, Wait, attribute_changes, attribute_fields, in_parts, on_or_off,
+    places::subnet_text,
 };
 use crate::{
     aws::{Arn, Call, CreateLoadBalancer, LoadBalancer},
@@ -71,14 +72,14 @@ impl Planner<'_> {
         }
         let changes = vec![
             Change::set("Scheme", wanted.scheme.as_str()),
-            Change::set("IpAddressType", families(wanted.ip_address_type)),
+            Change::set("IpAddressType", wanted.ip_address_type.as_str()),
             Change::set("SubnetMappings", subnet_text(&mappings)),
             Change::set("SecurityGroups", groups.join(", ")),
         ];
         let call = Call::CreateLoadBalancer(CreateLoadBalancer {
             name,
             scheme: wanted.scheme.as_str().to_owned(),
-            ip_address_type: families(wanted.ip_address_type).to_owned(),
+            ip_address_type: wanted.ip_address_type.as_str().to_owned(),
             subnet_mappings: mappings,
             security_groups: groups,
             enable_prefix_for_ipv6_source_nat: wanted.enable_prefix_for_ipv6_source_nat.filter(|on| *on),
@@ -179,9 +180,8 @@ impl Planner<'_> {
     }
 
     fn set_private_link(&mut self, on: Resource, arn: &Arn, groups: Vec<String>, old: Option<bool>, new: bool) {
-        let word = |on: bool| if on { "on" } else { "off" }.to_owned();
         let field = "EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic";
-        let changes = vec![Change::new(field, old.map(word), Some(word(new)))];
+        let changes = vec![Change::new(field, old.map(on_or_off), Some(on_or_off(new)))];
         let call = Call::SetSecurityGroups {
             load_balancer: arn.clone(),
             security_groups: groups,
@@ -244,12 +244,5 @@ impl Planner<'_> {
             let call = Call::ModifyCapacityReservation { load_balancer: arn, capacity_units: wanted };
             self.aws(Verb::Change, resource, changes, call);
         }
-    }
-}
-
-fn families(families: AddressFamilies) -> &'static str {
-    match families {
-        AddressFamilies::Ipv4 => "ipv4",
-        AddressFamilies::Dualstack => "dualstack",
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! Their order: the record of what is about to be made; the security group; target groups; bindings of those that take
 //! over from others, whose targets have to be healthy first; the load balancer; listeners; what the load balancer serves
-//! no more; the other bindings, whose gates
-//! hold only now that something refers to their groups; then what is no longer wanted, from what refers to what is
-//! referred to.
+//! no more; the other bindings, whose gates hold only now that something refers to their groups; then what is no longer
+//! wanted, from what refers to what is referred to.
 
 mod bindings;
 mod groups;
@@ -288,6 +287,11 @@ fn attribute_changes(
     let back = back.filter_map(|key| Some((key.clone(), default(key)?)));
     let all = wanted.iter().map(|(key, value)| (key.clone(), value.clone())).chain(back);
     all.filter(|(key, value)| known.get(key) != Some(value)).collect()
+}
+
+/// A switch in AWS's words.
+fn on_or_off(on: bool) -> String {
+    if on { "on" } else { "off" }.to_owned()
 }
 
 /// Attributes in as many parts as AWS takes at once.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use nlb::service::spec::AddressFamilies;
 
-use super::{Change, Planner, Resource, Verb};
+use super::{Change, Planner, Resource, Verb, on_or_off};
 use crate::aws::{Call, LoadBalancer, SetSubnets, SubnetMapping};
 
 /// What stands for any prefix that AWS chooses.
@@ -20,11 +20,11 @@ struct Families {
 impl Families {
     fn of(found: &LoadBalancer) -> Self {
         let source_nat = found.enable_prefix_for_ipv6_source_nat.unwrap_or(false);
-        Self { dualstack: found.ip_address_type == "dualstack", source_nat }
+        Self { dualstack: found.ip_address_type == AddressFamilies::Dualstack.as_str(), source_nat }
     }
 
     fn name(self) -> &'static str {
-        if self.dualstack { "dualstack" } else { "ipv4" }
+        if self.dualstack { AddressFamilies::Dualstack } else { AddressFamilies::Ipv4 }.as_str()
     }
 }
 
@@ -60,13 +60,12 @@ impl Planner<'_> {
         // One that waits for another in its place stays where it is.
         let chosen = self.desired.load_balancer.subnet_mappings.as_ref().filter(|_| !outgrown).unwrap_or(&present);
         let wanted: Vec<SubnetMapping> = chosen.iter().map(|mapping| settled(mapping, &present, was, is)).collect();
-        let here = |mapping: &SubnetMapping| present.iter().find(|other| other.subnet_id == mapping.subnet_id);
         let moved = self.desired.subnets_chosen && ids(&wanted) != ids(&present);
         let addressed = !was.dualstack && wanted.iter().any(|mapping| mapping.ipv6_address.is_some());
         let prefixed = wanted.iter().any(|mapping| {
             let explicit = mapping.source_nat_ipv6_prefix.as_ref().filter(|prefix| *prefix != ANY_PREFIX);
             explicit.is_some_and(|prefix| {
-                here(mapping).is_some_and(|has| has.source_nat_ipv6_prefix.as_ref() != Some(prefix))
+                here(mapping, &present).is_some_and(|has| has.source_nat_ipv6_prefix.as_ref() != Some(prefix))
             })
         });
         let (retyped, switched) = (was.dualstack != is.dualstack, was.source_nat != is.source_nat);
@@ -87,9 +86,8 @@ impl Planner<'_> {
             changes.push(Change::new("SubnetMappings", Some(subnet_text(&present)), Some(subnet_text(&wanted))));
         }
         if switched {
-            let word = |on: bool| if on { "on" } else { "off" }.to_owned();
-            let old = found.enable_prefix_for_ipv6_source_nat.map(word);
-            changes.push(Change::new("EnablePrefixForIpv6SourceNat", old, Some(word(is.source_nat))));
+            let old = found.enable_prefix_for_ipv6_source_nat.map(on_or_off);
+            changes.push(Change::new("EnablePrefixForIpv6SourceNat", old, Some(on_or_off(is.source_nat))));
         }
         let call = Call::SetSubnets(SetSubnets {
             load_balancer: found.arn.clone(),
@@ -103,7 +101,7 @@ impl Planner<'_> {
 
 /// A place as AWS takes it: in a subnet in which the load balancer is already, its addresses are those that it has.
 fn settled(wanted: &SubnetMapping, present: &[SubnetMapping], was: Families, is: Families) -> SubnetMapping {
-    let has = present.iter().find(|has| has.subnet_id == wanted.subnet_id);
+    let has = here(wanted, present);
     let (ipv4, ipv6) = (has.unwrap_or(wanted), has.filter(|_| was.dualstack).unwrap_or(wanted));
     SubnetMapping {
         subnet_id: wanted.subnet_id.clone(),
@@ -112,6 +110,11 @@ fn settled(wanted: &SubnetMapping, present: &[SubnetMapping], was: Families, is:
         ipv6_address: ipv6.ipv6_address.clone().filter(|_| is.dualstack),
         source_nat_ipv6_prefix: wanted.source_nat_ipv6_prefix.clone().filter(|_| is.source_nat),
     }
+}
+
+/// The place in the same subnet.
+fn here<'a>(wanted: &SubnetMapping, present: &'a [SubnetMapping]) -> Option<&'a SubnetMapping> {
+    present.iter().find(|has| has.subnet_id == wanted.subnet_id)
 }
 
 fn ids(mappings: &[SubnetMapping]) -> BTreeSet<&str> {

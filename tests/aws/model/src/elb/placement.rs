@@ -65,14 +65,8 @@ pub(super) struct Wanted {
     allocation: Option<String>,
     address: Option<Ipv4Addr>,
     ipv6: Option<Ipv6Addr>,
-    prefix: Option<Prefix>,
-}
-
-/// A prefix for source NAT that a caller asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Prefix {
-    Any,
-    This(Ipv6Net),
+    /// For source NAT; none means any.
+    prefix: Option<Ipv6Net>,
 }
 
 impl Wanted {
@@ -80,17 +74,13 @@ impl Wanted {
     pub(super) fn fits(&self, mapping: &Mapping) -> bool {
         self.fits_ipv4(mapping)
             && self.ipv6.is_none_or(|wanted| mapping.ipv6.is_some_and(|has| has.address == wanted))
-            && self.prefix().is_none_or(|wanted| mapping.ipv6.is_some_and(|has| has.prefix == Some(wanted)))
+            && self.prefix.is_none_or(|wanted| mapping.ipv6.is_some_and(|has| has.prefix == Some(wanted)))
     }
 
     fn fits_ipv4(&self, mapping: &Mapping) -> bool {
         self.subnet == mapping.subnet
             && self.allocation == mapping.allocation
             && self.address == mapping.chosen.then_some(mapping.address)
-    }
-
-    fn prefix(&self) -> Option<Ipv6Net> {
-        if let Some(Prefix::This(prefix)) = self.prefix { Some(prefix) } else { None }
     }
 }
 
@@ -176,7 +166,7 @@ impl Model {
                 return Code::InvalidConfigurationRequest
                     .refuse("Source NAT prefixes can be specified only with EnablePrefixForIpv6SourceNat 'on'");
             }
-            wanted.prefix = Some(if text == "auto_assigned" { Prefix::Any } else { self.prefix_in(id, text)? });
+            wanted.prefix = if text == "auto_assigned" { None } else { Some(self.prefix_in(id, text)?) };
         }
         Ok(wanted)
     }
@@ -200,14 +190,14 @@ impl Model {
         })
     }
 
-    fn prefix_in(&self, subnet: &str, text: &str) -> Result<Prefix> {
+    fn prefix_in(&self, subnet: &str, text: &str) -> Result<Ipv6Net> {
         let range = self.world.subnet(subnet).and_then(|s| s.ipv6);
         let fits = |prefix: &Ipv6Net| {
             prefix.prefix_len() == PREFIX_BITS
                 && prefix.trunc() == *prefix
                 && range.is_some_and(|range| range.contains(prefix))
         };
-        text.parse().ok().filter(fits).map(Prefix::This).ok_or_else(|| {
+        text.parse().ok().filter(fits).ok_or_else(|| {
             Code::InvalidConfigurationRequest
                 .because(format!("The prefix '{text}' is not a range of {PREFIX_BITS} bits in the subnet '{subnet}'"))
         })
@@ -299,7 +289,7 @@ impl Model {
         let own = has.and_then(|has| has.prefix);
         let used: BTreeSet<_> =
             self.all_places().filter_map(|m| m.ipv6?.prefix).filter(|prefix| Some(*prefix) != own).collect();
-        match (want.prefix(), own) {
+        match (want.prefix, own) {
             (Some(wanted), _) if used.contains(&wanted) => Code::InvalidConfigurationRequest
                 .refuse(format!("The prefix '{wanted}' in the subnet '{}' is in use", want.subnet)),
             (Some(wanted), _) => Ok(wanted),
