@@ -108,16 +108,3 @@ pub(super) fn key(metadata: &ObjectMeta) -> Key {
 pub(super) fn uid(metadata: &ObjectMeta) -> Uid {
     Uid(metadata.uid.as_deref().unwrap_or_default().into())
 }
-
-/// Namespace and name of a record.
-pub(super) fn key_of(record: &Record) -> Key {
-    let meta = match record {
-        Record::Service(record) => &record.meta,
-        Record::Binding(record) => &record.meta,
-        Record::Slice(record) => &record.meta,
-        Record::Pod(record) => &record.meta,
-        Record::Node(record) => &record.meta,
-        Record::Namespace(record) => &record.meta,
-    };
-    meta.key.clone()
-}

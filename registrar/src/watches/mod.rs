@@ -193,7 +193,7 @@ impl<K: Arrives> Follower<K> {
         match object.read(&self.watches.settings) {
             Read::Record(record) => {
                 if K::MAY_BE_UNREADABLE {
-                    self.readable.insert(kinds::key_of(&record), record.clone());
+                    self.readable.insert(record.meta().key.clone(), record.clone());
                 }
                 Some(Watched::Applied(record))
             }

@@ -155,6 +155,6 @@ fn record_words(record: &Record) -> String {
             let (meta, finalizer) = (&binding.meta, binding.has_finalizer);
             format!("binding {} at {}: deleting={} finalizer={finalizer}", meta.key.name, meta.revision, meta.deleting)
         }
-        other => format!("{:?}", crate::cluster::etcd::meta(other).key),
+        other => format!("{:?}", other.meta().key),
     }
 }

@@ -11,11 +11,7 @@ use registrar_core::{
 
 use crate::{
     choice::Choices,
-    cluster::{
-        etcd::{Etcd, kind},
-        kubelet::Kubelet,
-        workload::Workload,
-    },
+    cluster::{etcd::Etcd, kubelet::Kubelet, workload::Workload},
     crash::Crashes,
     fact::{Allowed, Fact, Number},
     judge::Judge,
@@ -179,7 +175,7 @@ impl World {
 
     /// Stores an object; whoever it concerns will hear of it.
     pub(crate) fn store(&mut self, record: Record) {
-        let of_kind = kind(&record);
+        let of_kind = record.kind();
         let Some(change) = self.etcd.put(record, self.now) else { return };
         self.tell(&Fact::Stored(of_kind, &change));
         if let Some(Record::Pod(pod)) = &change.record {

@@ -128,7 +128,7 @@ impl Cluster {
     /// Takes in what a watch says; what has come of it.
     pub fn take(&mut self, watched: Watched, now: Duration) -> Vec<Change> {
         let kind = match &watched {
-            Watched::Applied(record) => kind(record),
+            Watched::Applied(record) => record.kind(),
             Watched::Restarted(kind)
             | Watched::Deleted(kind, ..)
             | Watched::Listed(kind)
@@ -206,7 +206,7 @@ impl Cluster {
             matches!(self.planted, Some(crate::planted::Bug::AcceptOlderRevision | crate::planted::Bug::ClearOnRelist));
         #[cfg(not(feature = "planted-bugs"))]
         let any = false;
-        let (kind, key) = (kind(&record), meta(&record).key.clone());
+        let (kind, key) = (record.kind(), record.meta().key.clone());
         let mut change = Change { kind, key: key.clone(), how: How::Applied, bindings: BTreeSet::new() };
         // What depended on the old state is told too, and its index entries go before the new ones come.
         let Before(old) = match record {
@@ -237,7 +237,7 @@ impl Cluster {
     }
 
     fn removed(&mut self, record: &Record, how: How) -> Change {
-        let mut change = Change { kind: kind(record), key: meta(record).key.clone(), how, bindings: BTreeSet::new() };
+        let mut change = Change { kind: record.kind(), key: record.meta().key.clone(), how, bindings: BTreeSet::new() };
         self.dependent(record, &mut change.bindings);
         self.index(record, false);
         if let Record::Pod(pod) = record {
@@ -354,28 +354,6 @@ fn taken<R: Recorded>(store: &mut Store<R>, record: R, any: bool, now: Duration)
     }
     let _ = any;
     store.apply(record, now)
-}
-
-fn kind(record: &Record) -> Kind {
-    match record {
-        Record::Service(_) => Kind::Service,
-        Record::Binding(_) => Kind::Binding,
-        Record::Slice(_) => Kind::Slice,
-        Record::Pod(_) => Kind::Pod,
-        Record::Node(_) => Kind::Node,
-        Record::Namespace(_) => Kind::Namespace,
-    }
-}
-
-fn meta(record: &Record) -> &Meta {
-    match record {
-        Record::Service(record) => &record.meta,
-        Record::Binding(record) => &record.meta,
-        Record::Slice(record) => &record.meta,
-        Record::Pod(record) => &record.meta,
-        Record::Node(record) => &record.meta,
-        Record::Namespace(record) => &record.meta,
-    }
 }
 
 macro_rules! recorded {

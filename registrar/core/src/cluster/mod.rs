@@ -102,6 +102,32 @@ pub enum Record {
     Namespace(NamespaceRecord),
 }
 
+impl Record {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Record::Service(_) => Kind::Service,
+            Record::Binding(_) => Kind::Binding,
+            Record::Slice(_) => Kind::Slice,
+            Record::Pod(_) => Kind::Pod,
+            Record::Node(_) => Kind::Node,
+            Record::Namespace(_) => Kind::Namespace,
+        }
+    }
+
+    /// Its identity.
+    pub fn meta(&self) -> &Meta {
+        match self {
+            Record::Service(record) => &record.meta,
+            Record::Binding(record) => &record.meta,
+            Record::Slice(record) => &record.meta,
+            Record::Pod(record) => &record.meta,
+            Record::Node(record) => &record.meta,
+            Record::Namespace(record) => &record.meta,
+        }
+    }
+}
+
 /// What every record has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {

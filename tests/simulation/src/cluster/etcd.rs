@@ -38,30 +38,6 @@ pub(crate) struct Etcd {
     pub(crate) ledgers: BTreeMap<Key, Vec<String>>,
 }
 
-/// The kind of a record.
-pub(crate) fn kind(record: &Record) -> Kind {
-    match record {
-        Record::Service(_) => Kind::Service,
-        Record::Binding(_) => Kind::Binding,
-        Record::Slice(_) => Kind::Slice,
-        Record::Pod(_) => Kind::Pod,
-        Record::Node(_) => Kind::Node,
-        Record::Namespace(_) => Kind::Namespace,
-    }
-}
-
-/// The identity of a record.
-pub(crate) fn meta(record: &Record) -> &Meta {
-    match record {
-        Record::Service(r) => &r.meta,
-        Record::Binding(r) => &r.meta,
-        Record::Slice(r) => &r.meta,
-        Record::Pod(r) => &r.meta,
-        Record::Node(r) => &r.meta,
-        Record::Namespace(r) => &r.meta,
-    }
-}
-
 fn meta_mut(record: &mut Record) -> &mut Meta {
     match record {
         Record::Service(r) => &mut r.meta,
@@ -76,10 +52,10 @@ fn meta_mut(record: &mut Record) -> &mut Meta {
 impl Etcd {
     /// Stores an object under a new revision, unless it is there already as it is.
     pub(crate) fn put(&mut self, mut record: Record, at: Duration) -> Option<Change> {
-        let of_kind = kind(&record);
-        let key = meta(&record).key.clone();
+        let of_kind = record.kind();
+        let key = record.meta().key.clone();
         if let Some(present) = self.objects.get(&(of_kind, key.clone())) {
-            meta_mut(&mut record).revision = meta(present).revision;
+            meta_mut(&mut record).revision = present.meta().revision;
             if *present == record {
                 return None;
             }
@@ -87,7 +63,7 @@ impl Etcd {
         self.revision += 1;
         meta_mut(&mut record).revision = self.revision;
         self.objects.insert((of_kind, key.clone()), record.clone());
-        let uid = meta(&record).uid.clone();
+        let uid = record.meta().uid.clone();
         let change = Change { revision: self.revision, at, key, uid, record: Some(record) };
         self.logs.entry(of_kind).or_default().push(change.clone());
         Some(change)
@@ -98,7 +74,7 @@ impl Etcd {
         let record = self.objects.remove(&(of_kind, key.clone()))?;
         self.revision += 1;
         let change =
-            Change { revision: self.revision, at, key: key.clone(), uid: meta(&record).uid.clone(), record: None };
+            Change { revision: self.revision, at, key: key.clone(), uid: record.meta().uid.clone(), record: None };
         self.logs.entry(of_kind).or_default().push(change.clone());
         Some(change)
     }

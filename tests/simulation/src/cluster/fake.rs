@@ -109,7 +109,7 @@ impl Fake {
 
     #[expect(clippy::unnecessary_wraps, reason = "the outcome of a step, as all others")]
     fn create(&mut self, name: &str, record: Record) -> Result<String> {
-        let uid = super::etcd::meta(&record).uid.clone();
+        let uid = record.meta().uid.clone();
         self.world.store(record);
         Ok(self.lives.born(name, uid))
     }

@@ -66,7 +66,7 @@ impl World {
             return;
         }
         let uid = match present {
-            Some(record) => crate::cluster::etcd::meta(record).uid.clone(),
+            Some(record) => record.meta().uid.clone(),
             None => Uid(Arc::from(format!("slice-{}-{}", slice.name, self.now.as_millis()))),
         };
         self.store(Record::Slice(SliceRecord {

@@ -15,7 +15,6 @@ use registrar_core::{
 
 use super::view::{Acknowledged, Flight, Fresh, Look, View};
 use crate::{
-    cluster::etcd::meta,
     fact::{Allowed, Fact, Number, TargetKey},
     plane::{THRESHOLD, key_of},
 };
@@ -194,7 +193,7 @@ impl Books {
                     Watched::Deleted(kind, key, uid) => {
                         view.gone.insert(uid.clone());
                         let place = (*kind, key.clone());
-                        if view.objects.get(&place).is_some_and(|known| meta(known).uid == *uid) {
+                        if view.objects.get(&place).is_some_and(|known| known.meta().uid == *uid) {
                             view.objects.remove(&place);
                         }
                     }
@@ -204,7 +203,7 @@ impl Books {
                         let shows = view.list_shows.remove(kind).unwrap_or_default();
                         // A list from the past says nothing of what is newer.
                         view.objects.retain(|(k, key), record| {
-                            k != kind || listing.contains(key) || meta(record).revision > shows
+                            k != kind || listing.contains(key) || record.meta().revision > shows
                         });
                         let known = view.known.entry(*kind).or_default();
                         *known = shows.max(*known);

@@ -13,10 +13,7 @@ use registrar_core::{
     event::Fence,
 };
 
-use crate::{
-    cluster::etcd::{kind, meta},
-    fact::TargetKey,
-};
+use crate::fact::TargetKey;
 
 /// A look at the health of a group, as one registrar has taken it.
 #[derive(Debug, Clone)]
@@ -151,7 +148,7 @@ impl View {
     }
 
     pub(super) fn apply(&mut self, record: &Record) {
-        let (of_kind, meta) = (kind(record), meta(record));
+        let (of_kind, meta) = (record.kind(), record.meta());
         if let Some(listing) = self.listing.get_mut(&of_kind) {
             listing.insert(meta.key.clone());
         }
@@ -160,7 +157,7 @@ impl View {
         }
         let place = (of_kind, meta.key.clone());
         if let Some(known) = self.objects.get(&place) {
-            let known = crate::cluster::etcd::meta(known);
+            let known = known.meta();
             if known.revision > meta.revision {
                 return;
             }

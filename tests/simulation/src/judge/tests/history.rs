@@ -16,7 +16,7 @@ use registrar_core::{
 use crate::{
     cluster::{
         created,
-        etcd::{Change, KINDS, kind, meta},
+        etcd::{Change, KINDS},
         key,
     },
     fact::{Fact, TargetKey},
@@ -112,11 +112,11 @@ impl History {
         let change = Change {
             revision: self.revision,
             at: self.now,
-            key: meta(&record).key.clone(),
-            uid: meta(&record).uid.clone(),
+            key: record.meta().key.clone(),
+            uid: record.meta().uid.clone(),
             record: Some(record.clone()),
         };
-        self.tell(&Fact::Stored(kind(&record), &change));
+        self.tell(&Fact::Stored(record.kind(), &change));
         self.told(Event::Watched(Watched::Applied(record)));
     }
 
