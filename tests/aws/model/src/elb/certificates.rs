@@ -49,8 +49,11 @@ pub(super) const ADD: Operation = Operation {
         if listener.protocol != "TLS" {
             return Code::InvalidConfigurationRequest.refuse("Certificates can be added only to TLS listeners");
         }
+        // The default certificate may be among the others too: then it stays when it is the default no more.
         let mut all = listener.certificates.clone();
-        all.extend(added.iter().filter(|arn| !listener.certificates.contains(arn)).cloned());
+        all.extend(
+            added.iter().filter(|arn| !listener.certificates.iter().skip(1).any(|other| other == *arn)).cloned(),
+        );
         if all.len() > quota {
             return Code::TooManyCertificates
                 .refuse(format!("The maximum number of certificates '{quota}' has been reached"));
@@ -69,10 +72,17 @@ pub(super) const REMOVE: Operation = Operation {
         let key = model.listener_key(input.need("ListenerArn"))?;
         let removed = read(input)?;
         let Some(listener) = model.listeners.get_mut(key) else { return Err(Noun::Listener.missing()) };
-        if listener.certificates.first().is_some_and(|default| removed.contains(default)) {
+        let mut others = listener.certificates.split_off(listener.certificates.len().min(1));
+        let is_other = |arn: &String| others.contains(arn);
+        let refused =
+            listener.certificates.first().is_some_and(|default| removed.contains(default) && !is_other(default));
+        if !refused {
+            others.retain(|arn| !removed.contains(arn));
+        }
+        listener.certificates.append(&mut others);
+        if refused {
             return Code::OperationNotPermitted.refuse("The default certificate cannot be removed");
         }
-        listener.certificates.retain(|arn| !removed.contains(arn));
         Ok(Value::empty())
     },
 };

@@ -329,7 +329,9 @@ fn with_tls(mut listener: Listener, input: &Input) -> Result<Listener> {
         return Ok(listener);
     }
     if input.has("Certificates") {
-        listener.certificates = certificates::read(input)?;
+        // Another default leaves those besides it alone.
+        let others = listener.certificates.into_iter().skip(1);
+        listener.certificates = certificates::read(input)?.into_iter().chain(others).collect();
     }
     if listener.certificates.is_empty() {
         return Code::ValidationError.refuse("A certificate must be specified for TLS listeners");
