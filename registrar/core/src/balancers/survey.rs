@@ -92,9 +92,11 @@ impl<'a> Survey<'a> {
             ours = self.look_up(inputs, observed, &names);
         }
         let wanted = inputs.spec.scheme.as_str();
-        let serving = ours.iter().position(|found| found.scheme == wanted).unwrap_or(0);
+        // One that takes the place of another is the one to go on with, once it is there.
+        let given_up = |found: &LoadBalancer| inputs.spec.allow_replacement.as_ref() == Some(&found.name);
+        ours.sort_by_key(|found| (found.scheme != wanted, given_up(found)));
         if !ours.is_empty() {
-            self.load_balancer = Some(ours.remove(serving));
+            self.load_balancer = Some(ours.remove(0));
         }
         self.surplus = ours;
     }

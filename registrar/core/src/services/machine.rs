@@ -283,6 +283,7 @@ impl Machine {
         if now >= self.audit_at {
             self.auditing = true;
             self.audit_at = Duration::MAX;
+            self.status.doubt();
             self.forget();
             if self.attempt > 0 {
                 // What stands in the way may be a subnet, which somebody has tagged as the condition said.
@@ -327,8 +328,7 @@ impl Machine {
         let step = plan.steps.iter().find(|step| !self.is_refused(step, view.now));
         let busy = match (provisioning, step) {
             (Some(name), _) => Some(format!("AWS is provisioning load balancer {name}")),
-            (None, Some(_)) if inputs.intent == Intent::Remove => Some("the load balancer is being removed".to_owned()),
-            (None, Some(_)) => Some("the load balancer is being built or changed".to_owned()),
+            (None, Some(step)) => Some(doing(step, inputs.intent)),
             (None, None) => None,
         };
         self.status.wanted = Some(Said {
@@ -414,7 +414,7 @@ impl Machine {
     fn leave(&mut self, record: &ServiceRecord, object: &Service) -> Option<Act> {
         let (key, uid) = (record.meta.key.clone(), self.uid.clone());
         self.failure = None;
-        if !record.meta.deleting && super::status::hostname_of(object).is_some() {
+        if !record.meta.deleting && super::status::is_said(object) {
             let request = Request::PatchServiceStatus { service: key, uid, hostname: None, conditions: Vec::new() };
             return act(Send::Kubernetes(request), "its load balancer is gone");
         }
@@ -435,6 +435,18 @@ impl Machine {
         if self.audit_at == Duration::MAX {
             self.audit_at = now + view.audit_period(&inputs.service);
         }
+    }
+}
+
+/// What is being done, and what it waits for.
+fn doing(step: &Step, intent: Intent) -> String {
+    let doing = match intent {
+        Intent::Remove => "the load balancer is being removed",
+        Intent::Keep => "the load balancer is being built or changed",
+    };
+    match &step.operation {
+        Operation::Wait(wait) => format!("{doing}: it waits until {wait}"),
+        Operation::Aws(_) | Operation::Kubernetes(_) => doing.to_owned(),
     }
 }
 

@@ -86,6 +86,10 @@ impl Machine {
                 self.due_at = now + Duration::from_secs(2);
             }
             Err(Denial::Conflict | Denial::NotSent(_)) => self.due_at = now + Duration::from_secs(1),
+            // What cannot be said is no reason not to do it. It is tried again with the next audit.
+            Err(Denial::Refused(_) | Denial::Forbidden(_)) if matches!(request, Request::PatchServiceStatus { .. }) => {
+                self.status.written(request);
+            }
             Err(denial) => {
                 self.due_at = now + Fault::backoff(self.attempt);
                 self.attempt += 1;

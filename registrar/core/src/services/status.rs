@@ -49,7 +49,8 @@ impl Status {
         let conditions = conditions(&wanted);
         let published = hostname_of(object).map(str::to_owned);
         // A name is never taken back while there is a load balancer to be looked for.
-        let hostname = wanted.hostname.clone().or_else(|| published.clone());
+        // Nothing but Services of type LoadBalancer can have one.
+        let hostname = wanted.hostname.clone().filter(|_| may_have_hostname(object)).or_else(|| published.clone());
         let same_name = hostname == published;
         let silent = stored.is_empty() && self.written.is_none() && wanted.active && wanted.blocked.is_none();
         if same_name && (silent || stored == conditions) {
@@ -62,6 +63,11 @@ impl Status {
         self.announce(record, &wanted, &stored);
         let (service, uid) = (record.meta.key.clone(), record.meta.uid.clone());
         Some(Request::PatchServiceStatus { service, uid, hostname, conditions })
+    }
+
+    /// What was written may have been changed by others since.
+    pub(super) fn doubt(&mut self) {
+        self.written = None;
     }
 
     /// A request of [`Self::next`] has ended for good.
@@ -130,6 +136,15 @@ fn conditions(said: &Said) -> Vec<ServiceCondition> {
             None => condition(BLOCKED, false, "Free", "nothing is in the way"),
         },
     ]
+}
+
+fn may_have_hostname(object: &Service) -> bool {
+    object.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("LoadBalancer")
+}
+
+/// Whether the status says anything of a load balancer of ours.
+pub(super) fn is_said(object: &Service) -> bool {
+    hostname_of(object).is_some() || !stored(object).is_empty()
 }
 
 /// Our conditions as they are stored, in our order.

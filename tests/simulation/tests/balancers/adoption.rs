@@ -35,6 +35,11 @@ fn tags(resource: &str) -> std::collections::BTreeMap<String, String> {
 
 /// The calls that the peer makes for the story's Service, and the binding that it leaves.
 pub(crate) fn as_the_peer_leaves_it(bench: &mut Bench) {
+    as_the_peer_leaves_it_under(bench, TARGET_GROUP);
+}
+
+/// The same, its target group under the name that it got when the Service was another.
+pub(crate) fn as_the_peer_leaves_it_under(bench: &mut Bench, target_group: &str) {
     let shared = bench.shared.clone().unwrap();
     let create = Call::CreateSecurityGroup {
         name: SECURITY_GROUP.to_owned(),
@@ -53,7 +58,7 @@ pub(crate) fn as_the_peer_leaves_it(bench: &mut Bench) {
     let authorize = Call::AuthorizeSecurityGroupIngress { group_id: managed.clone(), permissions: vec![rule] };
     bench.call(&authorize).unwrap();
     let group = Call::CreateTargetGroup(CreateTargetGroup {
-        name: TARGET_GROUP.to_owned(),
+        name: target_group.to_owned(),
         protocol: "TCP".to_owned(),
         port: 8080,
         vpc_id: VPC.to_owned(),
@@ -101,7 +106,7 @@ pub(crate) fn as_the_peer_leaves_it(bench: &mut Bench) {
     });
     bench.call(&listener).unwrap();
     bench.hostname = Some(load_balancers[0].dns_name.clone());
-    bind(bench, &group, &shared);
+    bind(bench, target_group, &group, &shared);
 }
 
 /// The shared group with its tags, and the rule by which nodes let it in.
@@ -152,7 +157,7 @@ fn taking_over_writes_nothing_to_aws_and_nothing_to_services_and_bindings() {
     assert!(stage.sent.iter().any(|(name, _)| name == "DescribeTags"), "it was looked at");
 }
 
-fn bind(bench: &mut Bench, group: &Arn, shared: &str) {
+fn bind(bench: &mut Bench, name: &str, group: &Arn, shared: &str) {
     let spec: TargetGroupBindingSpec = serde_json::from_value(json!({
         "ipAddressType": "ipv4", "vpcID": VPC, "targetType": "ip", "targetGroupProtocol": "TCP",
         "targetGroupARN": group.as_str(),
@@ -163,12 +168,12 @@ fn bind(bench: &mut Bench, group: &Arn, shared: &str) {
     }))
     .unwrap();
     let known = KnownBinding {
-        key: Key::new("default", TARGET_GROUP),
+        key: Key::new("default", name),
         uid: Uid("of-the-peer".into()),
         deleting: false,
         spec: Arc::new(spec),
     };
-    bench.bindings.insert(TARGET_GROUP.to_owned(), known);
+    bench.bindings.insert(name.to_owned(), known);
 }
 
 #[test]

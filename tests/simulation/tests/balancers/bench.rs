@@ -243,14 +243,25 @@ impl Bench {
                     }
                     balancers::fold(&mut self.observed, &call, &outcome);
                 }
-                Operation::Kubernetes(request) => self.kubernetes(request),
-                Operation::Wait(wait) => self.wait(&wait),
+                Operation::Kubernetes(_) | Operation::Wait(_) => self.carry_out(step),
             }
             if cut.is_some() {
                 return Err(self.stop());
             }
         }
         panic!("never done: {:?}", &self.log[self.log.len().saturating_sub(30)..]);
+    }
+
+    /// Carries out one step.
+    pub(crate) fn carry_out(&mut self, step: &balancers::Step) {
+        match step.operation.clone() {
+            Operation::Aws(call) => {
+                let outcome = self.call(&call);
+                balancers::fold(&mut self.observed, &call, &outcome);
+            }
+            Operation::Kubernetes(request) => self.kubernetes(request),
+            Operation::Wait(wait) => self.wait(&wait),
+        }
     }
 
     pub(crate) fn done(&mut self) -> Plan {

@@ -10,6 +10,7 @@
 
 mod adoption;
 mod bench;
+mod caution;
 mod crash;
 mod families;
 mod life;

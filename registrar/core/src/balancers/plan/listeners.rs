@@ -1,13 +1,17 @@
 //! Listeners, and how they move from one target group to another without a gap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nlb::service::spec::{self, GroupRef};
 
 use super::{Change, Planner, Resource, Verb, Wait, attribute_changes, attribute_fields};
 use crate::{
     aws::{Arn, Call, CreateListener, Forward, HealthState, Listener, ModifyListener, TargetHealth},
-    balancers::{managed::listener_default, step::name_of, survey::listeners_by_port},
+    balancers::{
+        managed::listener_default,
+        step::{Operation, Step, name_of},
+        survey::listeners_by_port,
+    },
 };
 
 impl Planner<'_> {
@@ -31,8 +35,11 @@ impl Planner<'_> {
                 }
             }
         }
+        // A listener that waits for the targets of a group holds up no other.
+        let mut late = Vec::new();
         for listener in &wanted {
             let Some(forward) = self.forward(listener) else { continue };
+            let first = self.draft.plan.steps.len();
             match present.get(&listener.port) {
                 None => self.create_listener(&balancer, listener, forward),
                 Some(found) if self.is_foreign(found) => {
@@ -44,7 +51,13 @@ impl Planner<'_> {
                 }
                 Some(found) => self.change_listener(found, listener, forward),
             }
+            let steps = &mut self.draft.plan.steps;
+            let waits = |step: &Step| matches!(step.operation, Operation::Wait(_));
+            if let Some(at) = steps.iter().skip(first).position(waits) {
+                late.extend(steps.split_off(first + at));
+            }
         }
+        self.draft.plan.steps.append(&mut late);
     }
 
     /// Whether a listener under a wanted port is somebody else's.
@@ -100,7 +113,7 @@ impl Planner<'_> {
         });
         self.aws(Verb::Create, resource(wanted.port), changes, call);
         let arn = Arn::new(&format!("${}", wanted.port));
-        self.certificates(&arn, wanted, &[]);
+        self.add_certificates(&arn, wanted, &[]);
         let default = |key: &String| listener_default(key);
         let unusual = wanted.attributes.iter().filter(|(key, value)| default(key).as_ref() != Some(*value));
         let unusual: BTreeMap<String, String> = unusual.map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -112,15 +125,19 @@ impl Planner<'_> {
     }
 
     fn change_listener(&mut self, found: &Listener, wanted: &spec::Listener, forward: Forward) {
-        self.modify(found, wanted, forward);
-        if !wanted.certificates.is_empty() {
-            if found.protocol != "TLS" {
-                self.certificates(&found.arn, wanted, &[]);
-            } else if let Some(known) = self.observed.certificates.get(&found.arn).cloned() {
-                self.certificates(&found.arn, wanted, &known);
-            } else {
-                self.draft.reads.push(Call::DescribeListenerCertificates { listener: found.arn.clone() });
+        match self.observed.certificates.get(&found.arn).cloned() {
+            _ if wanted.certificates.is_empty() => self.modify(found, wanted, forward),
+            _ if found.protocol != "TLS" => {
+                self.modify(found, wanted, forward);
+                self.add_certificates(&found.arn, wanted, &[]);
             }
+            // A default certificate that is to stay as another one is among the others before it ceases to be the default.
+            Some(known) => {
+                self.add_certificates(&found.arn, wanted, &known);
+                self.modify(found, wanted, forward);
+                self.remove_certificates(&found.arn, wanted, &known);
+            }
+            None => self.draft.reads.push(Call::DescribeListenerCertificates { listener: found.arn.clone() }),
         }
         let set_once = self.inputs.managed().listener_attributes.remove(&wanted.port).unwrap_or_default();
         if found.protocol == wanted.protocol.as_str() && !(wanted.attributes.is_empty() && set_once.is_empty()) {
@@ -142,25 +159,31 @@ impl Planner<'_> {
         self.tags(&resource(wanted.port), &found.arn, &wanted.tags);
     }
 
-    /// Certificates besides the default one.
-    fn certificates(&mut self, listener: &Arn, wanted: &spec::Listener, known: &[(String, bool)]) {
+    /// Certificates besides the default one that a listener is to have. Known are those that it has, and which of them is
+    /// its default; that one may be among the others too.
+    fn add_certificates(&mut self, listener: &Arn, wanted: &spec::Listener, known: &[(String, bool)]) {
         let default = wanted.certificates.first();
-        let is_known = |certificate: &&String| known.iter().any(|(known, _)| known == *certificate);
-        let missing: Vec<String> =
-            wanted.certificates.iter().skip(1).filter(|certificate| !is_known(certificate)).cloned().collect();
-        let excess: Vec<String> = known
+        let is_known = |certificate: &String| known.iter().any(|(known, default)| !default && known == certificate);
+        let missing: BTreeSet<&String> = wanted
+            .certificates
             .iter()
-            .filter(|(certificate, default)| !default && !wanted.certificates.contains(certificate))
-            .map(|(certificate, _)| certificate.clone())
+            .filter(|certificate| Some(*certificate) != default && !is_known(certificate))
             .collect();
-        for certificate in missing.into_iter().filter(|certificate| Some(certificate) != default) {
-            let changes = vec![Change::set("Certificates", &certificate)];
-            let call = Call::AddListenerCertificates { listener: listener.clone(), certificates: vec![certificate] };
+        for certificate in missing {
+            let changes = vec![Change::set("Certificates", certificate)];
+            let certificates = vec![certificate.clone()];
+            let call = Call::AddListenerCertificates { listener: listener.clone(), certificates };
             self.aws(Verb::Change, resource(wanted.port), changes, call);
         }
-        for certificate in excess {
+    }
+
+    fn remove_certificates(&mut self, listener: &Arn, wanted: &spec::Listener, known: &[(String, bool)]) {
+        let excess =
+            known.iter().filter(|(certificate, default)| !default && !wanted.certificates.contains(certificate));
+        for (certificate, _) in excess {
             let changes = vec![Change::new("Certificates", Some(certificate.clone()), None)];
-            let call = Call::RemoveListenerCertificates { listener: listener.clone(), certificates: vec![certificate] };
+            let certificates = vec![certificate.clone()];
+            let call = Call::RemoveListenerCertificates { listener: listener.clone(), certificates };
             self.aws(Verb::Change, resource(wanted.port), changes, call);
         }
     }
@@ -316,9 +339,41 @@ impl Planner<'_> {
         let targets = |arn: &Arn| self.observed.health.get(arn).map(Vec::as_slice);
         let healthy = |targets: &[TargetHealth]| targets.iter().any(|target| target.state == HealthState::Healthy);
         let Some(ours) = targets(new) else { return false };
-        let unchecked = |target: &TargetHealth| matches!(target.state, HealthState::Initial | HealthState::Unused);
-        let ready = healthy(ours) && !ours.iter().any(unchecked);
+        // Where some are healthy the group is in use, and those that are unused stay so: in zones that are not enabled.
+        let ready = healthy(ours) && !ours.iter().any(|target| target.state == HealthState::Initial);
         ready || old.iter().all(|old| targets(old).is_some_and(|theirs| !healthy(theirs)))
+    }
+
+    /// Groups that listeners forward to even after the steps so far, and through which ports.
+    pub(super) fn still_in_use(&self) -> BTreeMap<Arn, u16> {
+        let steps = self.draft.plan.steps.iter().filter_map(|step| match &step.operation {
+            Operation::Aws(call) => Some(call),
+            Operation::Kubernetes(_) | Operation::Wait(_) => None,
+        });
+        let mut in_use = BTreeMap::new();
+        for balancer in self.survey.balancers() {
+            if steps.clone().any(
+                |call| matches!(call, Call::DeleteLoadBalancer { load_balancer } if *load_balancer == balancer.arn),
+            ) {
+                continue;
+            }
+            for (port, found) in listeners_by_port(self.observed, balancer) {
+                let mut forward = found.forward.clone().unwrap_or_default();
+                for call in steps.clone() {
+                    match call {
+                        Call::DeleteListener { listener } if *listener == found.arn => forward = Forward::default(),
+                        Call::ModifyListener(ModifyListener { listener, forward: Some(changed), .. })
+                            if *listener == found.arn =>
+                        {
+                            forward = changed.clone();
+                        }
+                        _ => {}
+                    }
+                }
+                in_use.extend(forward.groups.into_iter().map(|(arn, _)| (arn, port)));
+            }
+        }
+        in_use
     }
 
     fn protocol_of(&self, arn: &Arn) -> Option<&str> {

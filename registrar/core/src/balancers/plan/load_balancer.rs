@@ -34,7 +34,8 @@ impl Planner<'_> {
                     if found.state == "provisioning" {
                         self.wait(Resource::new("load balancer", &found.name), Wait::Active(found.name.clone()));
                     }
-                    if !self.delete_balancer(old) {
+                    // One that AWS could not make takes nobody's place.
+                    if found.state == "failed" || !self.delete_balancer(old) {
                         // Its target groups cannot serve two load balancers.
                         self.listeners_on = None;
                     }
@@ -190,19 +191,22 @@ impl Planner<'_> {
         self.aws(Verb::Change, on, changes, call);
     }
 
-    /// Deletes a load balancer, unless it is protected by anybody's word but the Service's own. Says whether it goes.
+    /// Deletes a load balancer, unless it is protected: by the Service's word, whether AWS has heard it or not, or by
+    /// anybody else's that the Service does not take back. Says whether it goes.
     pub(super) fn delete_balancer(&mut self, found: &LoadBalancer) -> bool {
         let resource = Resource::new("load balancer", &found.name);
         let read = Call::DescribeLoadBalancerAttributes { load_balancer: found.arn.clone() };
         let Some(known) = self.attributes_of(&found.arn, read) else { return false };
-        if known.get(DELETION_PROTECTION).is_some_and(|value| value == "true") {
-            let told = self.desired.load_balancer.attributes.get(DELETION_PROTECTION);
-            if told.is_none_or(|value| value != "false") {
-                let message = format!("load balancer {} is protected against deletion", found.name);
-                let remedy = format!("set {}: {DELETION_PROTECTION}=false, or switch it off in AWS", keys::ATTRIBUTES);
-                self.waiting("DeletionProtection", message, &remedy);
-                return false;
-            }
+        let told = self.desired.load_balancer.attributes.get(DELETION_PROTECTION).map(String::as_str);
+        let protected = known.get(DELETION_PROTECTION).is_some_and(|value| value == "true");
+        if told == Some("true") || protected && told != Some("false") {
+            let message = format!("load balancer {} is protected against deletion", found.name);
+            let elsewhere = if told.is_none() { ", or switch it off in AWS" } else { "" };
+            let remedy = format!("set {}: {DELETION_PROTECTION}=false{elsewhere}", keys::ATTRIBUTES);
+            self.waiting("DeletionProtection", message, &remedy);
+            return false;
+        }
+        if protected {
             let attributes = [(DELETION_PROTECTION.to_owned(), "false".to_owned())].into();
             let fields = attribute_fields(&known, &attributes);
             let call = Call::ModifyLoadBalancerAttributes { load_balancer: found.arn.clone(), attributes };

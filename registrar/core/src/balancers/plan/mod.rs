@@ -116,7 +116,8 @@ impl Planner<'_> {
     fn keep(&mut self) {
         self.draft.reads.extend(self.desired.unread.iter().cloned());
         self.draft.plan.problems.extend(self.desired.problems.iter().cloned());
-        if self.is_taken() {
+        // What could not be resolved would look as if it were not wanted, and go.
+        if self.is_taken() || !self.desired.problems.is_empty() {
             return;
         }
         self.security_group();
@@ -216,6 +217,19 @@ impl Planner<'_> {
             .filter(|key| known.contains_key(key) && !wanted.contains_key(key) && !elsewhere.contains(key))
             .collect();
         (added, removed)
+    }
+
+    /// Writes down, before anything that refers to them goes, the names of target groups that a look at AWS would not find
+    /// after that: one that was taken over may have another name than it would be given today.
+    fn record_removal(&mut self) {
+        let found: BTreeSet<String> = self.survey.groups.iter().map(|found| found.group.name.clone()).collect();
+        let own = self.inputs.spec.target_groups.iter().map(|group| &group.name);
+        let certain: BTreeSet<&String> = own.chain(&self.inputs.recorded.target_groups).collect();
+        if found.iter().any(|name| !certain.contains(name)) {
+            let names = ManagedFields { target_groups: found, ..ManagedFields::default() };
+            let step = self.record_step(&self.inputs.recorded.union(&names));
+            self.draft.plan.steps.insert(0, step);
+        }
     }
 
     /// Writes down what is about to be set and made, before it is; and forgets what is no longer, after it is.

@@ -23,5 +23,6 @@ impl Planner<'_> {
         for group in self.observed.security_groups.iter().flatten() {
             self.delete_security_group(&group.name, &group.id);
         }
+        self.record_removal();
     }
 }

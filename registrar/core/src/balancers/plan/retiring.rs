@@ -13,8 +13,19 @@ use crate::{
 impl Planner<'_> {
     pub(super) fn retire(&mut self) {
         let wanted: BTreeSet<&Arn> = self.desired.target_groups.iter().map(|group| &group.target_group_arn).collect();
+        let in_use = self.still_in_use();
         for found in &self.survey.groups {
             if wanted.contains(&found.group.arn) {
+                continue;
+            }
+            // Its targets answer for as long as anybody is sent to them.
+            if let Some(port) = in_use.get(&found.group.arn) {
+                if self.draft.plan.waiting.is_empty() && self.draft.plan.problems.is_empty() {
+                    let name = &found.group.name;
+                    let message =
+                        format!("target group {name} is not wanted, but the listener of port {port} forwards to it");
+                    self.waiting("InUse", message, "let that listener forward to something else, or delete it");
+                }
                 continue;
             }
             let succeeded = self.desired.target_groups.iter().any(|group| group.spec.resource == found.resource);

@@ -40,6 +40,12 @@ impl Stage {
             }
             Request::PatchServiceStatus { service, uid, hostname, conditions } => {
                 self.is(&service, &uid)?;
+                let kind = self.services[&service].spec.as_ref().and_then(|spec| spec.type_.as_deref());
+                if hostname.is_some() && kind != Some("LoadBalancer") {
+                    let why =
+                        "status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'";
+                    return Err(Denial::Refused(why.to_owned()));
+                }
                 self.change(&service, |object| {
                     let ingress = LoadBalancerIngress { hostname, ..LoadBalancerIngress::default() };
                     let ingress = ingress.hostname.is_some().then(|| vec![ingress]);
