@@ -12,12 +12,15 @@ use registrar_core::{
     cluster::{Key, Uid},
     event::{Answer, Denial},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Cluster, MANAGER, denial, through_conflicts};
 
 /// Fields of a spec that may be filled in where they are absent, and no others.
 const RESOLVED: [&str; 5] = ["targetGroupARN", "targetGroupProtocol", "targetType", "ipAddressType", "vpcID"];
+
+/// Optional fields of a spec that follow the Service: absent where it asks for none, whoever wrote them.
+const FOLLOWING: [&str; 3] = ["multiClusterTargetGroup", "networking", "nodeSelector"];
 
 impl Cluster {
     pub(super) async fn get_binding(&self, binding: &Key) -> Result<Answer, Denial> {
@@ -70,17 +73,30 @@ impl Cluster {
         self.merge::<TargetGroupBinding>(binding, &json!({"metadata": {"uid": &*uid.0}, "spec": spec})).await
     }
 
+    /// Server-side apply takes away only what nobody else has written: of a binding that was taken over, fields that are to
+    /// be absent need a second request.
     pub(super) async fn apply_binding(
         &self,
         binding: &Key,
         labels: &BTreeMap<String, String>,
         spec: &TargetGroupBindingSpec,
     ) -> Result<Answer, Denial> {
-        let patch = applied(json!({"metadata": {"name": &*binding.name, "labels": labels}, "spec": value(spec)?}));
+        let wanted = value(spec)?;
+        let patch = applied(json!({"metadata": {"name": &*binding.name, "labels": labels}, "spec": &wanted}));
         let parameters = PatchParams::apply(MANAGER).force();
         let api = self.api::<TargetGroupBinding>(binding);
-        api.patch(&binding.name, &parameters, &Patch::Apply(&patch)).await.map_err(denial)?;
-        Ok(Answer::Done)
+        let stored = api.patch(&binding.name, &parameters, &Patch::Apply(&patch)).await.map_err(denial)?;
+        let mut found = value(&stored.spec)?;
+        if let Value::Object(fields) = &mut found {
+            fields.retain(|name, _| FOLLOWING.contains(&name.as_str()));
+        }
+        match without(&wanted, &found) {
+            Some(spec) => {
+                let patch = json!({"metadata": {"uid": stored.uid()}, "spec": spec});
+                self.merge::<TargetGroupBinding>(binding, &patch).await
+            }
+            None => Ok(Answer::Done),
+        }
     }
 
     pub(super) async fn delete_binding(&self, binding: &Key, uid: &Uid) -> Result<Answer, Denial> {
@@ -98,6 +114,19 @@ fn applied(mut body: Value) -> Value {
     body
 }
 
+/// A merge patch that removes from `found` every field that `wanted` lacks; nothing where there is none.
+fn without(wanted: &Value, found: &Value) -> Option<Value> {
+    let (Value::Object(wanted), Value::Object(found)) = (wanted, found) else { return None };
+    let removals: Map<_, _> = found
+        .iter()
+        .filter_map(|(name, found)| {
+            let removal = wanted.get(name).map_or(Some(Value::Null), |wanted| without(wanted, found));
+            Some((name.clone(), removal?))
+        })
+        .collect();
+    (!removals.is_empty()).then_some(Value::Object(removals))
+}
+
 fn value(spec: &TargetGroupBindingSpec) -> Result<Value, Denial> {
     serde_json::to_value(spec).map_err(|error| Denial::NotSent(error.to_string()))
 }
@@ -112,4 +141,32 @@ fn stamped(status: &TargetGroupBindingStatus, now: Timestamp) -> TargetGroupBind
         }
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removals_are_of_what_is_found_and_not_wanted() {
+        let rules = json!([{"from": [], "ports": []}]);
+        let cases = [
+            (json!({}), json!({"networking": {"ingress": rules}}), Some(json!({"networking": null}))),
+            (
+                json!({"networking": {}}),
+                json!({"networking": {"ingress": rules}}),
+                Some(json!({"networking": {"ingress": null}})),
+            ),
+            (json!({"networking": {"ingress": rules}}), json!({"networking": {"ingress": rules}}), None),
+            (json!({"targetType": "ip", "nodeSelector": {}}), json!({}), None),
+            (
+                json!({"nodeSelector": {"matchLabels": {"a": "1"}}}),
+                json!({"nodeSelector": {"matchLabels": {"a": "1", "b": "2"}}, "multiClusterTargetGroup": true}),
+                Some(json!({"nodeSelector": {"matchLabels": {"b": null}}, "multiClusterTargetGroup": null})),
+            ),
+        ];
+        for (wanted, found, expected) in cases {
+            assert_eq!(without(&wanted, &found), expected, "{wanted} of {found}");
+        }
+    }
 }

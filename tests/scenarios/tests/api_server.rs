@@ -1,5 +1,5 @@
 //! The real API server does as the scripts say that the simulated one is held to: answers to the registrar's requests, as its
-//! own client sends them, and what watches tell.
+//! own client sends them, and what watches tell. And what others have written to an object goes or stays as it should.
 
 use std::{collections::BTreeMap, path::Path, pin::pin};
 
@@ -15,10 +15,12 @@ use prometheus_client::registry::Registry;
 use registrar::{kubernetes::Cluster, metrics::Metrics};
 use registrar_core::{
     Settings,
-    cluster::{BindingRecord, Kind, PodRecord, Record, SliceRecord, Uid},
+    cluster::{BindingRecord, Key, Kind, PodRecord, Record, SliceRecord, Uid},
+    effect::Request,
+    event::Answer,
 };
 use scenarios::{Namespaced, Scenario, run};
-use serde_json::json;
+use serde_json::{Value, json};
 use simulation::script::{self, Lives, Step, WATCHED};
 
 const DEFINITION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/crds/targetgroupbindings.yaml");
@@ -39,8 +41,7 @@ struct Real {
 impl Real {
     async fn begin() -> Result<Self> {
         let lab = Scenario::begin("script", &[]).await?;
-        let metrics = Metrics::register(&mut Registry::default());
-        let cluster = Cluster::new(lab.client.clone(), "script".to_owned(), Settings::default(), metrics);
+        let cluster = cluster(&lab);
         let mut heard = BTreeMap::new();
         for kind in WATCHED {
             let revision = match kind {
@@ -94,7 +95,7 @@ impl Real {
                         }
                         _ => {
                             let read = |slice: &_| SliceRecord::of(slice).map(Record::Slice);
-                            self.changes(kind, &slice(MARK, MARK, Vec::new())?, read).await?
+                            self.changes(kind, &slice(MARK, MARK, &[])?, read).await?
                         }
                     });
                 }
@@ -117,7 +118,7 @@ impl Real {
                 "targetRef": {"kind": "Pod", "name": pod, "uid": found.uid(), "namespace": self.lab.namespace},
             }));
         }
-        slice(name, service, endpoints)
+        slice(name, service, &endpoints)
     }
 
     /// What a watch tells from where it was heard last until a mark that is made now.
@@ -151,6 +152,18 @@ impl Real {
     }
 }
 
+fn cluster(lab: &Scenario) -> Cluster {
+    let metrics = Metrics::register(&mut Registry::default());
+    Cluster::new(lab.client.clone(), "script".to_owned(), Settings::default(), metrics)
+}
+
+async fn define_bindings() -> Result<()> {
+    ensure!(Path::new(DEFINITION).exists(), "{DEFINITION}");
+    run("kubectl", &["apply", "--server-side", "-f", DEFINITION], "").await?;
+    let name = "crd/targetgroupbindings.elbv2.k8s.aws";
+    run("kubectl", &["wait", name, "--for=condition=Established", "--timeout=60s"], "").await.map(drop)
+}
+
 async fn revision<K: Namespaced>(api: &Api<K>) -> Result<String> {
     api.list(&ListParams::default()).await?.metadata.resource_version.context("a list has a revision")
 }
@@ -170,7 +183,7 @@ fn pod(name: &str, gates: &[String]) -> Result<Pod> {
     }))?)
 }
 
-fn slice(name: &str, service: &str, endpoints: Vec<serde_json::Value>) -> Result<EndpointSlice> {
+fn slice(name: &str, service: &str, endpoints: &[Value]) -> Result<EndpointSlice> {
     Ok(serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
         "addressType": "IPv4", "endpoints": endpoints, "ports": [],
@@ -179,10 +192,7 @@ fn slice(name: &str, service: &str, endpoints: Vec<serde_json::Value>) -> Result
 
 #[tokio::test]
 async fn real_api_server_does_as_the_scripts_say() -> Result<()> {
-    ensure!(Path::new(DEFINITION).exists(), "{DEFINITION}");
-    run("kubectl", &["apply", "--server-side", "-f", DEFINITION], "").await?;
-    let name = "crd/targetgroupbindings.elbv2.k8s.aws";
-    run("kubectl", &["wait", name, "--for=condition=Established", "--timeout=60s"], "").await?;
+    define_bindings().await?;
     let mut wrong = Vec::new();
     for script in script::parse(script::SCRIPTS)? {
         let mut real = Real::begin().await?;
@@ -196,4 +206,39 @@ async fn real_api_server_does_as_the_scripts_say() -> Result<()> {
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
+}
+
+#[tokio::test]
+async fn binding_that_was_taken_over_loses_what_the_service_does_not_ask_for_and_nothing_else() -> Result<()> {
+    define_bindings().await?;
+    let lab = Scenario::begin("binding", &[]).await?;
+    let bindings = lab.api::<TargetGroupBinding>();
+    let wanted = json!({
+        "serviceRef": {"name": "web", "port": 80}, "targetGroupARN": "arn:group", "targetType": "instance",
+    });
+    let also = json!({
+        "networking": {"ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 80}]}]},
+        "nodeSelector": {"matchLabels": {"pool": "edge"}}, "multiClusterTargetGroup": true,
+    });
+    let kept = json!({"vpcID": "vpc-0123abcd", "assumeRoleExternalId": "id"});
+    let stored = merged([&wanted, &also, &kept]);
+    bindings.create(&PostParams::default(), &TargetGroupBinding::new("web", serde_json::from_value(stored)?)).await?;
+    let request = Request::ApplyBinding {
+        binding: Key::new(&lab.namespace, "web"),
+        labels: BTreeMap::new(),
+        spec: Box::new(serde_json::from_value(wanted.clone())?),
+    };
+    ensure!(cluster(&lab).ask(&request).await == Ok(Answer::Done));
+    let found = serde_json::to_value(&bindings.get("web").await?.spec)?;
+    ensure!(found == merged([&wanted, &kept]), "{found}");
+    lab.end().await
+}
+
+fn merged<const N: usize>(objects: [&Value; N]) -> Value {
+    objects
+        .into_iter()
+        .filter_map(Value::as_object)
+        .flatten()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
