@@ -1,7 +1,7 @@
 //! Services: what they are told of their load balancer.
 
 use k8s_openapi::{
-    api::core::v1::Service,
+    api::core::v1::{LoadBalancerIngress, PortStatus, Service},
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
@@ -13,13 +13,17 @@ use registrar_core::{
     cluster::{Key, Uid},
     effect::ServiceCondition,
     event::{Answer, Denial},
+    services::{ACTIVE, BLOCKED, PROVISIONING},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Cluster, MANAGER, denial};
 
 /// Annotation with the names of the fields that we set, as JSON.
 const MANAGED_FIELDS: &str = "elbv2.k8s.aws/managed-fields";
+
+/// Conditions that are ours, and go where nothing is to be said.
+const CONDITIONS: [&str; 3] = [ACTIVE, PROVISIONING, BLOCKED];
 
 impl Cluster {
     pub(super) async fn patch_service_status(
@@ -34,21 +38,7 @@ impl Cluster {
         if stored.uid().as_deref() != Some(&*uid.0) {
             return Err(Denial::Replaced);
         }
-        let before = stored.status.and_then(|status| status.conditions).unwrap_or_default();
-        let now = Timestamp::now();
-        let conditions: Vec<_> = conditions
-            .iter()
-            .map(|wanted| {
-                let found = before.iter().find(|condition| condition.type_ == wanted.condition_type);
-                stamped(wanted, found, stored.metadata.generation, now)
-            })
-            .collect();
-        let ingress = hostname.map(|hostname| json!([{"hostname": hostname}]));
-        // Conditions are merged by type, so that those of others stay; the list of ingress points is replaced.
-        let patch = json!({
-            "metadata": {"uid": &*uid.0},
-            "status": {"loadBalancer": {"ingress": ingress}, "conditions": conditions},
-        });
+        let patch = status_patch(&stored, uid, hostname, conditions, Timestamp::now());
         let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         api.patch_status(&service.name, &parameters, &Patch::Strategic(&patch)).await.map_err(denial)?;
         Ok(Answer::Done)
@@ -57,6 +47,51 @@ impl Cluster {
     pub(super) async fn set_managed_fields(&self, service: &Key, uid: &Uid, fields: &str) -> Result<Answer, Denial> {
         let patch = json!({"metadata": {"uid": &*uid.0, "annotations": {MANAGED_FIELDS: fields}}});
         self.merge::<Service>(service, &patch).await
+    }
+}
+
+/// The hostname with its ports, and our conditions, as a strategic merge: conditions are merged by type, so that those of
+/// others stay; the list of ingress points is replaced.
+fn status_patch(
+    stored: &Service,
+    uid: &Uid,
+    hostname: Option<&str>,
+    conditions: &[ServiceCondition],
+    now: Timestamp,
+) -> Value {
+    let before = stored.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let set = conditions.iter().map(|wanted| {
+        let found = before.iter().find(|condition| condition.type_ == wanted.condition_type);
+        json!(stamped(wanted, found, stored.metadata.generation, now))
+    });
+    let kept = |kind: &str| conditions.iter().any(|wanted| wanted.condition_type == kind);
+    let removed = before
+        .iter()
+        .map(|condition| condition.type_.as_str())
+        .filter(|kind| CONDITIONS.contains(kind) && !kept(kind))
+        .map(|kind| json!({"$patch": "delete", "type": kind}));
+    let ingress = hostname.map(|hostname| [ingress(stored, hostname)]);
+    json!({
+        "metadata": {"uid": &*uid.0},
+        "status": {"loadBalancer": {"ingress": ingress}, "conditions": set.chain(removed).collect::<Vec<_>>()},
+    })
+}
+
+/// A hostname with the ports of the Service. One that is there without ports stays so: it may be another's, of a Service
+/// that does not have our finalizer, where nothing of the address may be changed.
+fn ingress(stored: &Service, hostname: &str) -> LoadBalancerIngress {
+    let status = stored.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let entries = status.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
+    let bare = entries.iter().any(|entry| entry.hostname.as_deref() == Some(hostname) && entry.ports.is_none());
+    let ports = stored.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).map(|port| PortStatus {
+        port: port.port,
+        protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+        error: None,
+    });
+    LoadBalancerIngress {
+        hostname: Some(hostname.to_owned()),
+        ports: (!bare).then(|| ports.collect()),
+        ..LoadBalancerIngress::default()
     }
 }
 
@@ -97,5 +132,73 @@ mod tests {
         let later = Timestamp::from_second(2000).unwrap();
         assert_eq!(stamped(&wanted(false), Some(&first), Some(2), later).last_transition_time.0, now);
         assert_eq!(stamped(&wanted(true), Some(&first), Some(2), later).last_transition_time.0, later);
+    }
+
+    fn service(conditions: &[&str]) -> Service {
+        let stored = |kind| json!({"type": kind, "status": "True", "reason": "Reason", "message": "", "lastTransitionTime": "2024-01-01T00:00:00Z"});
+        let conditions: Vec<_> = conditions.iter().map(stored).collect();
+        let ports = json!([{"port": 53, "protocol": "UDP"}, {"port": 443}]);
+        serde_json::from_value(json!({"spec": {"ports": ports}, "status": {"conditions": conditions}})).unwrap()
+    }
+
+    fn patch(stored: &Service, hostname: Option<&str>, conditions: &[ServiceCondition]) -> Value {
+        status_patch(stored, &Uid("1".into()), hostname, conditions, Timestamp::UNIX_EPOCH)["status"].take()
+    }
+
+    #[test]
+    fn conditions_of_ours_that_are_not_to_be_said_go_and_those_of_others_stay() {
+        let active = ServiceCondition {
+            condition_type: ACTIVE,
+            status: true,
+            reason: "Active".to_owned(),
+            message: String::new(),
+        };
+        let removed = |kind: &str| (json!(kind), json!("delete"));
+        let cases = [
+            (vec![], vec![], vec![]),
+            (vec!["theirs"], vec![], vec![]),
+            (vec![ACTIVE, "theirs", BLOCKED], vec![], vec![removed(ACTIVE), removed(BLOCKED)]),
+            (
+                vec![ACTIVE, PROVISIONING, BLOCKED],
+                vec![active],
+                vec![(json!(ACTIVE), Value::Null), removed(PROVISIONING), removed(BLOCKED)],
+            ),
+        ];
+        for (stored, wanted, expected) in cases {
+            let patch = patch(&service(&stored), None, &wanted);
+            let sent = patch["conditions"].as_array().unwrap();
+            let sent: Vec<_> = sent.iter().map(|sent| (sent["type"].clone(), sent["$patch"].clone())).collect();
+            assert_eq!(sent, expected, "{stored:?}");
+        }
+    }
+
+    #[test]
+    fn hostname_is_written_with_the_ports_of_the_service_unless_it_is_there_without() {
+        let entry = |hostname: &str, ports: Value| match ports {
+            Value::Null => json!({"ingress": [{"hostname": hostname}]}),
+            ports => json!({"ingress": [{"hostname": hostname, "ports": ports}]}),
+        };
+        let ports = json!([{"port": 53, "protocol": "UDP"}, {"port": 443, "protocol": "TCP"}]);
+        let cases = [
+            (json!({}), Some("lb.example"), entry("lb.example", ports.clone())),
+            (entry("old.example", Value::Null), Some("lb.example"), entry("lb.example", ports.clone())),
+            (entry("lb.example", ports.clone()), Some("lb.example"), entry("lb.example", ports.clone())),
+            (
+                entry("lb.example", json!([{"port": 80, "protocol": "TCP"}])),
+                Some("lb.example"),
+                entry("lb.example", ports.clone()),
+            ),
+            (entry("lb.example", Value::Null), Some("lb.example"), entry("lb.example", Value::Null)),
+            (entry("lb.example", ports), None, json!({"ingress": null})),
+        ];
+        for (stored, hostname, expected) in cases {
+            let mut service = service(&[]);
+            service.status.as_mut().unwrap().load_balancer = Some(serde_json::from_value(stored.clone()).unwrap());
+            assert_eq!(
+                patch(&service, hostname, &[])["loadBalancer"],
+                expected,
+                "{hostname:?} where there is {stored}"
+            );
+        }
     }
 }

@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, path::Path, pin::pin};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::TryStreamExt as _;
-use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+};
 use kube::{
     Api, Resource, ResourceExt as _,
-    api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
 use nlb::{readiness_gate::ReadinessGate, targetgroupbinding::TargetGroupBinding};
 use prometheus_client::registry::Registry;
@@ -16,8 +19,9 @@ use registrar::{kubernetes::Cluster, metrics::Metrics};
 use registrar_core::{
     Settings,
     cluster::{BindingRecord, Key, Kind, PodRecord, Record, SliceRecord, Uid},
-    effect::Request,
+    effect::{Request, ServiceCondition},
     event::Answer,
+    services::{ACTIVE, BLOCKED},
 };
 use scenarios::{Namespaced, Scenario, run};
 use serde_json::{Value, json};
@@ -231,6 +235,54 @@ async fn binding_that_was_taken_over_loses_what_the_service_does_not_ask_for_and
     ensure!(cluster(&lab).ask(&request).await == Ok(Answer::Done));
     let found = serde_json::to_value(&bindings.get("web").await?.spec)?;
     ensure!(found == merged([&wanted, &kept]), "{found}");
+    lab.end().await
+}
+
+#[tokio::test]
+async fn service_that_is_given_up_keeps_the_conditions_of_others_only() -> Result<()> {
+    let lab = Scenario::begin("service", &[]).await?;
+    let services = lab.api::<Service>();
+    let service = json!({
+        "metadata": {"name": "web"},
+        "spec": {"type": "LoadBalancer", "loadBalancerClass": "example.com/none", "ports": [
+            {"name": "web", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"},
+        ]},
+    });
+    let service: Service = serde_json::from_value(service)?;
+    let uid = uid(&services.create(&PostParams::default(), &service).await?);
+    let theirs = json!({"status": {"conditions": [{
+        "type": "theirs", "status": "True", "reason": "Reason", "message": "", "lastTransitionTime": "2024-01-01T00:00:00Z",
+    }]}});
+    services.patch_status("web", &PatchParams::default(), &Patch::Merge(&theirs)).await?;
+    let condition = |condition_type| ServiceCondition {
+        condition_type,
+        status: true,
+        reason: "Reason".to_owned(),
+        message: String::new(),
+    };
+    let ports = json!([{"port": 80, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]);
+    let cases = [
+        (
+            Some("lb.example".to_owned()),
+            vec![condition(ACTIVE), condition(BLOCKED)],
+            json!({"ingress": [{"hostname": "lb.example", "ports": ports}]}),
+            vec![ACTIVE, BLOCKED, "theirs"],
+        ),
+        (None, Vec::new(), json!({}), vec!["theirs"]),
+        (None, Vec::new(), json!({}), vec!["theirs"]),
+    ];
+    let cluster = cluster(&lab);
+    for (hostname, conditions, balancer, types) in cases {
+        let service = Key::new(&lab.namespace, "web");
+        let request = Request::PatchServiceStatus { service, uid: uid.clone(), hostname, conditions };
+        ensure!(cluster.ask(&request).await == Ok(Answer::Done));
+        let status = services.get("web").await?.status.context("a status")?;
+        let mut found: Vec<_> = status.conditions.iter().flatten().map(|found| found.type_.as_str()).collect();
+        found.sort_unstable();
+        ensure!(found == types, "{found:?}");
+        let found = serde_json::to_value(&status.load_balancer)?;
+        ensure!(found == balancer, "{found}");
+    }
     lab.end().await
 }
 
