@@ -37,7 +37,7 @@ pub(super) fn read(context: &Context, existing: Option<Scheme>, found: &mut Vec<
     let listeners = listeners::read(context, &listener_ports, &target_groups, &tags, found);
     check_counts(&listeners, found);
     let addresses = addresses::read(context, scheme, families, &listeners, found);
-    let security_groups = security_groups::read(context, families, &tags, found);
+    let groups = security_groups::read(context, families, &tags, found);
     let pod_drain_seconds = pod_drain(context, &target_groups, found);
 
     LoadBalancerSpec {
@@ -55,7 +55,8 @@ pub(super) fn read(context: &Context, existing: Option<Scheme>, found: &mut Vec<
         enable_prefix_for_ipv6_source_nat: addresses.source_nat,
         source_nat_ipv6_prefixes: addresses.source_nat_prefixes,
         enforce_security_group_inbound_rules_on_private_link_traffic: security_groups::private_link(context),
-        security_groups,
+        security_groups: groups.asked,
+        groupless: groups.groupless,
         attributes: attributes(context, found),
         minimum_load_balancer_capacity: capacity(context, found),
         tags: tags(tags::LOAD_BALANCER),

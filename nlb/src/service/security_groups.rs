@@ -12,14 +12,35 @@ use crate::{
     violation::Violation,
 };
 
+pub(super) struct Groups {
+    /// What the Service asks for.
+    pub(super) asked: SecurityGroups,
+    /// What holds if its load balancer was made without any.
+    pub(super) groupless: SecurityGroups,
+}
+
 pub(super) fn read(
     context: &Context,
     families: AddressFamilies,
     tags: &dyn Fn(&str) -> BTreeMap<String, String>,
     found: &mut Vec<Violation>,
+) -> Groups {
+    let source_ranges = addresses::source_ranges(context, families, found);
+    let manage = context.annotations.boolean(keys::MANAGE_BACKEND_RULES);
+    Groups {
+        asked: asked(context, families, &source_ranges, tags, found),
+        groupless: SecurityGroups::None { source_ranges, manage_backend_rules: manage.unwrap_or(true) },
+    }
+}
+
+fn asked(
+    context: &Context,
+    families: AddressFamilies,
+    ranges: &[String],
+    tags: &dyn Fn(&str) -> BTreeMap<String, String>,
+    found: &mut Vec<Violation>,
 ) -> SecurityGroups {
     let annotations = &context.annotations;
-    let ranges = addresses::source_ranges(context, families, found);
     let disabled = annotations.boolean(keys::DISABLE_SECURITY_GROUPS) == Some(true);
     let manage = annotations.boolean(keys::MANAGE_BACKEND_RULES);
     if manage == Some(true) && !context.settings.enable_backend_security_group {
@@ -40,7 +61,7 @@ pub(super) fn read(
             why,
             found,
         );
-        return SecurityGroups::None { source_ranges: ranges, manage_backend_rules: manage.unwrap_or(true) };
+        return SecurityGroups::None { source_ranges: ranges.to_vec(), manage_backend_rules: manage.unwrap_or(true) };
     }
     if let Some(groups) = groups {
         no_effect(context, &[keys::SOURCE_RANGES, keys::PREFIX_LISTS, keys::ICMP], keys::SECURITY_GROUPS, found);
@@ -57,8 +78,11 @@ pub(super) fn read(
     if let Some(written) = annotations.text(keys::MANAGE_BACKEND_RULES)
         && manage.is_some()
     {
-        let problem =
-            format!("has no effect without {}: rules towards the targets are always kept", keys::SECURITY_GROUPS);
+        let problem = format!(
+            "has no effect without {}, unless the load balancer was made without security groups: rules towards the \
+             targets are always kept",
+            keys::SECURITY_GROUPS
+        );
         found.push(Violation::warn("no-effect", keys::MANAGE_BACKEND_RULES, written, problem, "remove the annotation"));
     }
     SecurityGroups::Managed {
@@ -79,12 +103,12 @@ fn no_effect(context: &Context, keys: &[&'static str], because: &str, found: &mu
 }
 
 /// What a managed group lets in: each Service port from each range and prefix list, and ICMP from the ranges if asked for.
-fn ingress(context: &Context, families: AddressFamilies, ranges: Vec<String>) -> Vec<Ingress> {
+fn ingress(context: &Context, families: AddressFamilies, ranges: &[String]) -> Vec<Ingress> {
     let lists = context.annotations.list(keys::PREFIX_LISTS).unwrap_or_default();
     let ranges = match (ranges.is_empty() && lists.is_empty(), families) {
         (true, AddressFamilies::Ipv4) => vec!["0.0.0.0/0".to_owned()],
         (true, AddressFamilies::Dualstack) => vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()],
-        (false, _) => ranges,
+        (false, _) => ranges.to_vec(),
     };
     let ranges: Vec<Source> = ranges
         .into_iter()

@@ -157,6 +157,10 @@ pub struct LoadBalancerSpec {
     pub source_nat_ipv6_prefixes: Vec<String>,
     /// Security groups.
     pub security_groups: SecurityGroups,
+    /// [`SecurityGroups::None`], in whose place it holds where the load balancer that exists was made without security
+    /// groups: it stays so for life, whatever the Service asks for.
+    #[serde(skip)]
+    pub groupless: SecurityGroups,
     /// Whether inbound rules hold for `PrivateLink`; nothing means to leave it alone.
     pub enforce_security_group_inbound_rules_on_private_link_traffic: Option<bool>,
     /// Attributes that the Service sets.

@@ -29,26 +29,10 @@ pub(crate) const SHARED: &str = "$backend-sg";
 /// with some where the Service asks for none. That holds for its life.
 pub(crate) fn mode(inputs: &Inputs, existing: Option<&LoadBalancer>) -> SecurityGroups {
     let without = existing.is_some_and(|found| found.security_groups.is_empty() && !may_be_replaced(inputs, found));
-    match inputs.kept_groups.as_ref().unwrap_or(&inputs.spec.security_groups) {
-        SecurityGroups::Managed { ingress, .. } if without => {
-            let mut ranges: Vec<String> = ingress
-                .iter()
-                .filter_map(|rule| match &rule.source {
-                    spec::Source::Ipv4(range) | spec::Source::Ipv6(range) => Some(range.clone()),
-                    spec::Source::PrefixList(_) => None,
-                })
-                .collect();
-            ranges.sort();
-            ranges.dedup();
-            // The open default of a managed group is no choice of the Service.
-            ranges.retain(|range| range != "0.0.0.0/0" && range != "::/0");
-            SecurityGroups::None { source_ranges: ranges, manage_backend_rules: true }
-        }
-        SecurityGroups::Given { .. } if without => {
-            SecurityGroups::None { source_ranges: Vec::new(), manage_backend_rules: true }
-        }
-        mode => mode.clone(),
+    if without {
+        return inputs.spec.groupless.clone();
     }
+    inputs.kept_groups.as_ref().unwrap_or(&inputs.spec.security_groups).clone()
 }
 
 /// The groups of the load balancer, by id where it is known.

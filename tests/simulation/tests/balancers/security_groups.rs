@@ -66,3 +66,40 @@ fn a_load_balancer_that_is_asked_for_no_groups_keeps_those_that_it_has_and_their
     assert_eq!(networking(&stage.bindings), networking(&bindings));
     assert!(!stage.writes().iter().any(|write| write.contains("SecurityGroup")), "{:?}", stage.writes());
 }
+
+#[test]
+fn a_load_balancer_without_groups_keeps_its_rules_for_targets_when_the_service_asks_for_groups() {
+    const GROUPLESS: &str = "  annotations:
+    service.beta.kubernetes.io/aws-load-balancer-target-group-attributes: preserve_client_ip.enabled=true
+    service.beta.kubernetes.io/aws-load-balancer-disable-nlb-sg: 'true'";
+    let switched_off =
+        "service.beta.kubernetes.io/aws-load-balancer-manage-backend-security-group-rules: 'false'".to_owned();
+    let in_annotation = |ranges: &str| format!("service.beta.kubernetes.io/load-balancer-source-ranges: {ranges}");
+    let written = [
+        (String::new(), ""),
+        (switched_off, ""),
+        (in_annotation("0.0.0.0/0"), ""),
+        (in_annotation("198.51.100.0/24"), ""),
+        (String::new(), "loadBalancerSourceRanges: [0.0.0.0/0]"),
+        (String::new(), "loadBalancerSourceRanges: [198.51.100.0/24, 203.0.113.0/24]"),
+    ];
+    for (annotation, ranges) in written {
+        for groups in [None, Some(NAMED)] {
+            let mut stage = Stage::new();
+            let annotations = format!("{GROUPLESS}\n    {annotation}");
+            let story = STORY.replace("internet-facing", "internal").replace("  annotations:", &annotations);
+            let key = stage.apply(service(&story.replace("  type:", &format!("  {ranges}\n  type:"))));
+            stage.run(minutes(1));
+            assert!(stage.is_active(&key), "{:?}", stage.conditions(&key));
+            let networking = |stage: &Stage| {
+                stage.bindings.values().map(|binding| binding.spec.networking.clone()).collect::<Vec<_>>()
+            };
+            let before = networking(&stage);
+            assert_eq!(before.len(), 1);
+            stage.annotate(&key, "security-groups", groups);
+            stage.annotate(&key, "disable-nlb-sg", None);
+            stage.run(minutes(2));
+            assert_eq!(networking(&stage), before, "{annotation} {ranges} {groups:?}");
+        }
+    }
+}
