@@ -64,12 +64,12 @@ pub fn read_existing(service: &Service, settings: &ModelSettings, existing: Opti
     Reading { ownership: ownership::of(service, settings), spec, violations: found }
 }
 
-/// A value that nobody reads is no reason to refuse the Service, whatever it looks like.
+/// A value that nobody reads is no reason to refuse the Service, whatever it looks like and whatever family it is of.
 fn spare_what_has_no_effect(found: &mut [Violation]) {
     let without_effect: std::collections::BTreeSet<String> =
         found.iter().filter(|violation| violation.rule == "no-effect").map(|violation| violation.key.clone()).collect();
     for violation in found {
-        if violation.rule == "value" && without_effect.contains(&violation.key) {
+        if matches!(violation.rule, "value" | "ipv6") && without_effect.contains(&violation.key) {
             violation.severity = Severity::Warn;
         }
     }
