@@ -50,7 +50,7 @@ pub struct Options {
     pub subnets_cluster_tag_check: bool,
     /// Where no subnet has the tag of the role, routes decide (feature gate `SubnetDiscoveryByReachability`).
     pub subnet_discovery_by_reachability: bool,
-    /// How many inbound rules AWS takes in one security group.
+    /// How many inbound rules AWS takes in one security group, of IPv4 and of IPv6 each.
     pub rules_per_security_group: usize,
 }
 

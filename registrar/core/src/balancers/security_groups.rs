@@ -121,22 +121,30 @@ pub(crate) fn managed_rules(ingress: &[spec::Ingress], most: usize) -> Result<Ve
         .collect();
     rules.sort();
     rules.dedup();
-    if rules.len() <= most {
+    if fullest(&rules).0 <= most {
         return Ok(rules);
     }
     let packed = packed(rules);
-    if packed.len() <= most {
+    let (count, family) = fullest(&packed);
+    if count <= most {
         return Ok(packed);
     }
     let message = format!(
-        "the load balancer's security group needs {} inbound rules, AWS takes {most} in one group",
-        packed.len()
+        "the load balancer's security group needs {count} inbound rules for {family}, AWS takes {most} in one group"
     );
     let remedy = format!(
         "name fewer ranges in spec.loadBalancerSourceRanges, or put them into a prefix list ({})",
         keys::PREFIX_LISTS
     );
     Err(Problem::new("SecurityGroupRules", message, &remedy))
+}
+
+/// The family with most rules, and how many: AWS counts each apart, and whatever is no range in both.
+fn fullest(rules: &[Permission]) -> (usize, &'static str) {
+    let other = |range: fn(&Source) -> bool| rules.iter().filter(|rule| !range(&rule.source)).count();
+    let ipv4 = other(|source| matches!(source, Source::Ipv6(_)));
+    let ipv6 = other(|source| matches!(source, Source::Ipv4(_)));
+    if ipv6 > ipv4 { (ipv6, "IPv6") } else { (ipv4, "IPv4") }
 }
 
 /// Rules with neighbouring and overlapping ports of one protocol and source as one. ICMP has no ports and stays as it is.

@@ -302,7 +302,8 @@ settings! {
     quota_tags: u32, "quota.tags-per-resource", ["50", "50", "50"], "tags per resource";
     quota_batch: u32, "quota.targets-per-call", ["1000", "1000", "1000"],
         "targets in one RegisterTargets or DeregisterTargets (AWS publishes none)";
-    quota_rules: u32, "quota.rules-per-security-group", ["60", "60", "60"], "inbound rules per security group";
+    quota_rules: u32, "quota.rules-per-security-group", ["60", "60", "60"],
+        "inbound rules per security group, of IPv4 and of IPv6 each; a group or prefix list counts as one in both";
     quota_security_groups: u32, "quota.security-groups-per-vpc", ["2500", "2500", "2500"], "security groups per VPC";
     create_compares_tags: bool, "idempotency.compare-tags", ["false", "false", "false"],
         "a repeated Create* with other tags answers Duplicate* instead of the existing resource";

@@ -103,3 +103,24 @@ fn a_load_balancer_without_groups_keeps_its_rules_for_targets_when_the_service_a
         }
     }
 }
+
+#[test]
+fn the_rules_of_each_family_have_room_of_their_own() {
+    let ports: Vec<String> =
+        (0..40).map(|n| format!("{{name: p{n}, port: {}, targetPort: 8080}}", 80 + 2 * n)).collect();
+    let of_ports = STORY.replace("{name: http, port: 80, targetPort: 8080, protocol: TCP}", &ports.join(", "));
+    let dualstack = "  annotations:\n    service.beta.kubernetes.io/aws-load-balancer-ip-address-type: dualstack";
+    let mut stage = Stage::new();
+    let key = stage.apply(service(&of_ports.replace("  annotations:", dualstack)));
+    stage.run(minutes(3));
+    assert!(stage.is_active(&key), "{:?}", stage.conditions(&key));
+    let rules: Vec<usize> = managed(&mut stage).iter().map(|group| group.permissions.len()).collect();
+    assert_eq!(rules, [80]);
+
+    let ranges = "  loadBalancerSourceRanges: [198.51.100.0/24, 203.0.113.0/24]\n  type:";
+    let mut stage = Stage::new();
+    let key = stage.apply(service(&of_ports.replace("  type:", ranges)));
+    stage.run(minutes(3));
+    let said = stage.conditions(&key).join("\n");
+    assert!(said.contains("needs 80 inbound rules for IPv4, AWS takes 60"), "{said}");
+}

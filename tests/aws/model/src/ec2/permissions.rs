@@ -32,6 +32,17 @@ pub(crate) enum Source {
     PrefixList(String),
 }
 
+/// The quota of rules is one per family. What is no range may hold addresses of both, so it counts in both.
+impl Source {
+    fn has_ipv4(&self) -> bool {
+        !matches!(self, Self::Range6(_))
+    }
+
+    fn has_ipv6(&self) -> bool {
+        !matches!(self, Self::Range(_))
+    }
+}
+
 impl Rule {
     /// Two rules are one if they differ in id and description only.
     fn same(&self, other: &Self) -> bool {
@@ -101,7 +112,10 @@ pub(super) const AUTHORIZE: Operation = Operation {
                 rule.protocol
             ));
         }
-        if present.len() + rules.len() > quota {
+        let all = || present.iter().chain(&rules);
+        if all().filter(|rule| rule.source.has_ipv4()).count() > quota
+            || all().filter(|rule| rule.source.has_ipv6()).count() > quota
+        {
             return Code::RulesLimitExceeded.refuse("The maximum number of rules per security group has been reached.");
         }
         let shown: Value = rules.iter().map(|rule| show_rule(rule, &id, &model.world.account)).collect();

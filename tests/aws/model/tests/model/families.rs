@@ -279,3 +279,29 @@ fn ec2_shows_the_ipv6_of_subnets_and_interfaces() {
     let address = ["networkInterfaceSet", "0", "ipv6AddressesSet", "0", "ipv6Address"];
     assert!(path(&reply, &address).starts_with("2001:db8:0:1a11::"));
 }
+
+#[test]
+fn quota_of_rules_holds_for_each_family_and_a_prefix_list_counts_in_both() {
+    let ipv4 = ["IpRanges.1.CidrIp=10.1.0.0/16", "IpRanges.1.CidrIp=10.2.0.0/16", "IpRanges.1.CidrIp=10.3.0.0/16"];
+    let ipv6 = ["Ipv6Ranges.1.CidrIpv6=2001:db8:1::/48", "Ipv6Ranges.1.CidrIpv6=2001:db8:2::/48"];
+    let (list, full) = ("PrefixListIds.1.PrefixListId=pl-1", "RulesPerSecurityGroupLimitExceeded");
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&[ipv4[0], ipv4[1], ipv6[0], ipv6[1]], &[ipv4[2], list]),
+        (&[ipv4[0], ipv4[1], ipv6[0]], &[ipv4[2], list]),
+        (&[ipv6[0], ipv6[1], ipv4[0]], &[list]),
+        (&[list, ipv4[0], ipv6[0]], &[ipv4[1], ipv6[1]]),
+    ];
+    for (taken, refused) in cases {
+        let mut lab = Lab::new(Profile::Instant, &[("quota.rules-per-security-group", "2")]);
+        let id = path(&lab.ec2("CreateSecurityGroup", "GroupName=front&GroupDescription=x"), &["groupId"]);
+        let ports = "IpPermissions.1.IpProtocol=tcp&IpPermissions.1.FromPort=80&IpPermissions.1.ToPort=80";
+        let fields = |source: &&str| format!("GroupId={id}&{ports}&IpPermissions.1.{source}");
+        for source in taken {
+            lab.ec2("AuthorizeSecurityGroupIngress", &fields(source));
+        }
+        for source in refused {
+            let (code, _) = lab.refused(Service::Ec2, "AuthorizeSecurityGroupIngress", &fields(source));
+            assert_eq!(code, full, "{source} beside {taken:?}");
+        }
+    }
+}
