@@ -24,6 +24,15 @@ impl Scheme {
             Self::InternetFacing => "internet-facing",
         }
     }
+
+    /// That which it is not.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Internal => Self::InternetFacing,
+            Self::InternetFacing => Self::Internal,
+        }
+    }
 }
 
 /// What a target is.

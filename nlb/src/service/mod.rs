@@ -47,7 +47,7 @@ impl Reading {
     }
 }
 
-/// Reads a Service for which no load balancer exists yet, or whose scheme is not known.
+/// Reads a Service for which no load balancer exists yet.
 pub fn read(service: &Service, settings: &ModelSettings) -> Reading {
     read_existing(service, settings, None)
 }
@@ -62,6 +62,33 @@ pub fn read_existing(service: &Service, settings: &ModelSettings, existing: Opti
     found.sort_by(|one, other| (&one.key, one.rule, &one.value).cmp(&(&other.key, other.rule, &other.value)));
     found.dedup();
     Reading { ownership: ownership::of(service, settings), spec, violations: found }
+}
+
+/// Reads a Service that may have a load balancer, whose scheme is not known. If the Service does not say the scheme, what is
+/// wrong under the default scheme alone does not refuse it, unless something else is wrong under the other one.
+pub fn read_undecided(service: &Service, settings: &ModelSettings) -> Reading {
+    let mut reading = read(service, settings);
+    if reading.spec.scheme_given || reading.accepted().is_ok() {
+        return reading;
+    }
+    let other = reading.spec.scheme.other();
+    let under_other = read_existing(service, settings, Some(other));
+    let denies = |violations: &[Violation], one: &Violation| {
+        violations.iter().any(|found| found.severity == Severity::Deny && found.identity() == one.identity())
+    };
+    let under_neither = under_other
+        .accepted()
+        .is_err_and(|refused| refused.into_iter().any(|violation| !denies(&reading.violations, violation)));
+    if under_neither {
+        return reading;
+    }
+    for violation in &mut reading.violations {
+        if violation.severity == Severity::Deny && !denies(&under_other.violations, violation) {
+            violation.severity = Severity::Warn;
+            violation.problem = format!("{}, unless the one that exists is {}", violation.problem, other.as_str());
+        }
+    }
+    reading
 }
 
 /// A value that nobody reads is no reason to refuse the Service, whatever it looks like and whatever family it is of.

@@ -72,8 +72,13 @@ impl Change<'_> {
         }
     }
 
+    /// Whether another scheme is asked for. A Service that says none keeps that of its load balancer.
+    fn changes_scheme(&self) -> bool {
+        self.new.scheme_given && self.old.scheme != self.new.scheme
+    }
+
     fn load_balancer(&self, found: &mut Vec<Violation>) {
-        if self.old.scheme != self.new.scheme {
+        if self.changes_scheme() {
             let current = self.before.text(keys::NAME).unwrap_or(&self.old.name);
             let problem = "needs a new load balancer with another DNS name";
             let remedy = if self.new.allow_replacement.as_deref() == Some(current) {
@@ -103,7 +108,7 @@ impl Change<'_> {
     fn creation_only(&self, found: &mut Vec<Violation>) {
         let becomes_dualstack =
             self.old.ip_address_type == AddressFamilies::Ipv4 && self.new.ip_address_type == AddressFamilies::Dualstack;
-        let replaced = self.old.scheme != self.new.scheme;
+        let replaced = self.changes_scheme();
         for row in TABLE.iter().filter(|row| row.change == annotations::Change::CreationOnly) {
             let key = row.key;
             let same = match row.kind {

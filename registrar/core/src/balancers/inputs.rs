@@ -18,7 +18,7 @@ use nlb::{
     targetgroupbinding::TargetGroupBindingSpec,
 };
 
-use super::{managed::ManagedFields, observed::Observed, placement::may_be_replaced};
+use super::{managed::ManagedFields, observed::Observed, placement::may_be_replaced, survey::Survey};
 use crate::{
     aws::{Arn, LoadBalancer},
     cluster::{Key, Uid},
@@ -206,6 +206,12 @@ impl Inputs {
             let spec = service::read_existing(&service, &settings, scheme).spec;
             self.kept_groups = Some(spec.security_groups);
         }
+    }
+
+    /// Whether it is known what of the Service is there, and so which load balancer [`Self::follow_existing`] follows. No
+    /// plan is made before.
+    pub(crate) fn is_surveyed(&self, observed: &Observed) -> bool {
+        Survey::of(self, observed).reads.is_empty()
     }
 
     /// The fields that may have to go back to their defaults.

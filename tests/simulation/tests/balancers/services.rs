@@ -402,3 +402,46 @@ fn what_somebody_changes_in_aws_by_hand_is_put_right_within_five_minutes() {
         assert_eq!(stage.writes(), Vec::<&str>::new(), "after {repair}");
     }
 }
+
+#[test]
+fn a_service_that_says_no_scheme_is_judged_by_that_of_its_load_balancer() {
+    let said = |stage: &Stage, key: &Key| stage.conditions(key).join("\n");
+    let refused = "Blocked=True Invalid: service.beta.kubernetes.io/aws-load-balancer-eip-allocations";
+    let mut stage = Stage::new();
+    let key = stage.apply(service(STORY));
+    stage.run(minutes(1));
+    let hostname = stage.hostname(&key);
+    assert!(hostname.is_some());
+    stage.annotate(&key, "eip-allocations", Some("eipalloc-0123abc1,eipalloc-0123abc2,eipalloc-0123abc3"));
+    stage.annotate(&key, "scheme", None);
+    for started_anew in [false, true] {
+        if started_anew {
+            stage.start();
+        }
+        stage.run(minutes(2));
+        // It is built on: what else it asks for is done.
+        let drain = format!("deregistration_delay.timeout_seconds={}", 100 + usize::from(started_anew));
+        stage.annotate(&key, "target-group-attributes", Some(&drain));
+        stage.sent.clear();
+        stage.run(minutes(2));
+        assert!(stage.is_active(&key) && !said(&stage, &key).contains("Blocked=True"), "{}", said(&stage, &key));
+        assert!(stage.writes().contains(&"ModifyTargetGroupAttributes"), "{:?}", stage.writes());
+        assert_eq!(stage.hostname(&key), hostname);
+    }
+    // Without a load balancer it would be an internal one.
+    stage.delete_all_in_aws();
+    stage.start();
+    stage.sent.clear();
+    stage.run(minutes(10));
+    assert!(said(&stage, &key).contains(refused), "{}", said(&stage, &key));
+    assert!(!stage.writes().iter().any(|write| write.starts_with("Create")), "{:?}", stage.writes());
+
+    let mut stage = Stage::new();
+    let before = stage.model.counts();
+    let addresses = "aws-load-balancer-eip-allocations: eipalloc-0123abc1,eipalloc-0123abc2,eipalloc-0123abc3";
+    let key = stage.apply(service(&STORY.replace("aws-load-balancer-scheme: internet-facing", addresses)));
+    stage.run(minutes(1));
+    assert!(said(&stage, &key).contains(refused), "{}", said(&stage, &key));
+    assert_eq!(stage.model.counts(), before);
+    assert_eq!(stage.services[&key].metadata.finalizers.clone().unwrap_or_default(), Vec::<String>::new());
+}
