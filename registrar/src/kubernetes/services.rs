@@ -13,7 +13,7 @@ use registrar_core::{
     cluster::{Key, Uid},
     effect::ServiceCondition,
     event::{Answer, Denial},
-    services::{ACTIVE, BLOCKED, PROVISIONING},
+    services::CONDITIONS,
 };
 use serde_json::{Value, json};
 
@@ -21,9 +21,6 @@ use super::{Cluster, MANAGER, denial};
 
 /// Annotation with the names of the fields that we set, as JSON.
 const MANAGED_FIELDS: &str = "elbv2.k8s.aws/managed-fields";
-
-/// Conditions that are ours, and go where nothing is to be said.
-const CONDITIONS: [&str; 3] = [ACTIVE, PROVISIONING, BLOCKED];
 
 impl Cluster {
     pub(super) async fn patch_service_status(
@@ -116,6 +113,8 @@ fn stamped(
 
 #[cfg(test)]
 mod tests {
+    use registrar_core::services::{ACTIVE, BLOCKED, PROVISIONING};
+
     use super::*;
 
     #[test]

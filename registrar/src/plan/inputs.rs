@@ -7,7 +7,7 @@ use nlb::{
     service::{self, Ownership, ownership},
     tags::STACK_LABELS,
     targetgroupbinding::TargetGroupBinding,
-    violation::{Severity, Violation},
+    violation::Violation,
 };
 use registrar_core::{
     balancers::{Environment, Inputs, Intent, KnownBinding, ManagedFields, backends, managed},
@@ -47,9 +47,13 @@ pub fn task(
         Ownership::Related | Ownership::Foreign if has_finalizer(service) => Intent::Remove,
         Ownership::Related | Ownership::Foreign => return None,
     };
-    let reading = service::read(service, settings);
-    let denied = reading.violations.iter().any(|violation| violation.severity == Severity::Deny);
-    if denied && intent == Intent::Keep {
+    // One that may have a load balancer is judged by the scheme of that, once it is known.
+    let reading = if has_finalizer(service) {
+        service::read_undecided(service, settings)
+    } else {
+        service::read(service, settings)
+    };
+    if reading.accepted().is_err() && intent == Intent::Keep {
         return Some(Task::Refused(reading.violations));
     }
     let key = key(service);
@@ -259,6 +263,28 @@ mod tests {
             assert_eq!(found.spec, service(&expected).spec, "{case}");
             assert_eq!(applied(service(&written), None), service(&written), "{case}, not stored");
         }
+    }
+
+    #[test]
+    fn service_that_may_have_a_load_balancer_is_not_refused_for_the_default_scheme() {
+        let environment = Arc::new(Environment {
+            settings: Arc::default(),
+            vpc_id: "vpc-0123abcd".to_owned(),
+            options: registrar_core::balancers::Options::default(),
+        });
+        let class = json!({
+            "type": "LoadBalancer", "loadBalancerClass": "service.k8s.aws/nlb",
+            "ports": [{"name": "web", "port": 80, "protocol": "TCP"}],
+        });
+        let mut service = service(&class);
+        let addresses = "service.beta.kubernetes.io/aws-load-balancer-eip-allocations".to_owned();
+        service.metadata.annotations = Some([(addresses, "eipalloc-0a1b2c3d".to_owned())].into());
+        let mut refused = |finalizers: &[&str]| {
+            service.metadata.finalizers = Some(finalizers.iter().map(|name| (*name).to_owned()).collect());
+            matches!(task(&service, &Objects::default(), &environment, None), Some(Task::Refused(_)))
+        };
+        assert!(refused(&[]), "a load balancer of the default scheme would be made");
+        assert!(!refused(&["service.k8s.aws/resources"]), "one may be there");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client, api::ListParams};
+use nlb::service::read_existing;
 use registrar_core::{
     aws::Account,
     balancers::{Desired, Environment, Intent, Network, Observed, plan},
@@ -161,6 +162,15 @@ async fn online(arguments: &Plan, read: &Read, mut environment: Environment) -> 
                         continue;
                     }
                 };
+                if inputs.intent == Intent::Keep {
+                    let reading = read_existing(service, &environment.settings, Some(inputs.spec.scheme));
+                    let refused = reading.accepted().is_err();
+                    planned.violations = reading.violations;
+                    if refused {
+                        plans.push(planned);
+                        continue;
+                    }
+                }
                 let desired = Desired::of(&inputs, &observed);
                 if shared.is_none() && inputs.intent == Intent::Keep && desired.needs_shared_group() {
                     let name = nlb::names::backend_security_group(&environment.settings.cluster_name);

@@ -22,7 +22,7 @@ mod shared;
 mod status;
 mod view;
 
-pub use self::status::{ACTIVE, BLOCKED, PROVISIONING};
+pub use self::status::{ACTIVE, BLOCKED, CONDITIONS, PROVISIONING};
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -14,6 +14,8 @@ pub const ACTIVE: &str = "Active";
 pub const PROVISIONING: &str = "Provisioning";
 /// Condition: something is in the way.
 pub const BLOCKED: &str = "Blocked";
+/// All of these.
+pub const CONDITIONS: [&str; 3] = [ACTIVE, PROVISIONING, BLOCKED];
 
 /// How things are, to be said.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -159,7 +161,7 @@ fn stored(object: &Service) -> Vec<ServiceCondition> {
             message: found.message.clone(),
         })
     };
-    [ACTIVE, PROVISIONING, BLOCKED].into_iter().filter_map(find).collect()
+    CONDITIONS.into_iter().filter_map(find).collect()
 }
 
 /// The hostname that is published.
