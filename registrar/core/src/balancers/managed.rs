@@ -153,7 +153,7 @@ pub(crate) fn balancer_default(key: &str, scheme: Scheme) -> Option<String> {
 /// What an attribute of a target group goes back to.
 pub(crate) fn group_default(key: &str, group: &TargetGroup) -> Option<String> {
     match key {
-        DEREGISTRATION_TERMINATION => Some((group.protocol == Protocol::Udp).to_string()),
+        DEREGISTRATION_TERMINATION => Some(matches!(group.protocol, Protocol::Udp | Protocol::TcpUdp).to_string()),
         PRESERVE_CLIENT_IP => {
             let hidden = group.target_type == TargetType::Ip && matches!(group.protocol, Protocol::Tcp | Protocol::Tls);
             Some((!hidden).to_string())

@@ -134,6 +134,29 @@ fn a_setting_that_is_taken_away_goes_back_to_its_default() {
 }
 
 #[test]
+fn the_end_of_a_drain_goes_back_to_what_it_is_for_the_protocol() {
+    let key = "deregistration_delay.connection_termination.enabled";
+    let tcp = "{name: http, port: 80, targetPort: 8080, protocol: TCP}";
+    let udp = "{name: dns, port: 80, targetPort: 8080, protocol: UDP}";
+    for (ports, other, default) in [
+        (tcp.to_owned(), "true", "false"),
+        (udp.to_owned(), "false", "true"),
+        (format!("{tcp}, {udp}"), "false", "true"),
+    ] {
+        let mut bench = Bench::new(&STORY.replace(tcp, &ports));
+        bench.annotate("enable-tcp-udp-listener", "true");
+        bench.annotate("target-group-attributes", &format!("{key}={other}"));
+        bench.done();
+        bench.unannotate("target-group-attributes");
+        let plan = bench.audit();
+        let text = plan.steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(text.contains(&format!("Attributes[{key}]: {other} -> {default}")), "{ports}: {text}");
+        bench.done();
+        assert!(bench.audit().is_empty(), "{ports}");
+    }
+}
+
+#[test]
 fn another_scheme_waits_until_the_load_balancer_that_it_costs_is_named() {
     let mut bench = Bench::new(STORY);
     bench.done();
