@@ -131,6 +131,9 @@ impl Binding {
             let because = "the target group's tags no longer allow this namespace";
             return own.into_iter().map(|spot| (spot, sure(because.to_owned()))).collect();
         }
+        if !self.authority.allows_removal(desk.settings) {
+            return BTreeMap::new();
+        }
         let mut removals = BTreeMap::new();
         let mut doubted = Vec::new();
         for (spot, state) in &self.spots {

@@ -230,21 +230,20 @@ impl Describing {
         let mut resources: Vec<Arn> = Vec::new();
         let mut members = Vec::new();
         let mut left = BTreeSet::new();
+        let mut lonely = false;
         for key in waiting {
             let Some(binding) = bindings.get_mut(&key) else { continue };
             let Some(arn) = binding.facts().map(|facts| facts.arn.clone()) else { continue };
-            let full = resources.len() >= Call::MOST_TAGGED || (self.alone.contains(&key) && !members.is_empty());
+            let alone = self.alone.contains(&key);
+            let full = resources.len() >= Call::MOST_TAGGED || lonely || (alone && !members.is_empty());
             if full {
                 left.insert(key);
                 continue;
             }
-            let alone = self.alone.contains(&key);
             resources.push(arn);
             binding.authority.asking = true;
             members.push((key, binding.uid.clone()));
-            if alone {
-                break;
-            }
+            lonely = alone;
         }
         if !left.is_empty() {
             self.tags.entry(account.clone()).or_default().extend(left);

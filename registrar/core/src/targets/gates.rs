@@ -99,7 +99,7 @@ impl Binding {
         // Pods with an open gate and without a target count as sick: they serve as little.
         let bare = desk.cluster.gated(&self.key).filter(|pod| {
             let open = self.effective_gate(pod).is_some_and(|condition| condition.status == GateStatus::True);
-            open && !pod.meta.deleting && !self.has_target(pod)
+            open && !pod.is_leaving() && !self.has_target(pod)
         });
         let bare = bare.count();
         let hold = self.is_failing_open((open + bare, closing, sick + bare), healthy, desk, alarm);

@@ -55,6 +55,11 @@ impl Authority {
             })
     }
 
+    /// Whether targets may be deregistered, those aside that are the binding's own when it goes.
+    pub fn allows_removal(&self, settings: &Settings) -> bool {
+        settings.isolation != Isolation::Enforce || self.said.is_some_and(|(allowed, _)| allowed)
+    }
+
     /// Whether it was allowed and is not any longer, by two readings.
     pub fn is_withdrawn(&self, settings: &Settings) -> bool {
         settings.isolation == Isolation::Enforce && self.was_allowed && self.refusals >= 2

@@ -106,9 +106,11 @@ pub fn read(
         (GateStatus::Unknown, _) => 2,
         (GateStatus::False, _) => 3,
     };
-    let best = candidates.iter().map(|node| rank(node)).min().filter(|rank| *rank < 3);
-    for node in candidates.into_iter().filter(|node| Some(rank(node)) == best) {
-        // A node without an instance harms nobody but itself.
+    // A node without an instance harms nobody but itself.
+    let best = candidates.iter().filter(|node| node.instance.is_some()).map(|node| rank(node)).min();
+    let best = best.filter(|rank| *rank < 3);
+    let wanted = |node: &&NodeRecord| if node.instance.is_some() { Some(rank(node)) == best } else { rank(node) == 0 };
+    for node in candidates.into_iter().filter(wanted) {
         let Some(instance) = &node.instance else {
             reading
                 .left_out

@@ -165,7 +165,9 @@ impl Gates {
             if cached.is_none() {
                 return gate.flight.is_some() || gate.written.is_some();
             }
-            gate.flight.is_some() || gate.written.is_some() || gate.over || !gate.retry.is_due(desk.now)
+            // How often it failed counts until it has not failed for a while.
+            let failed = gate.retry.failures > 0 && desk.now < gate.retry.at + BELIEVED;
+            gate.flight.is_some() || gate.written.is_some() || gate.over || failed || !gate.retry.is_due(desk.now)
         });
     }
 }

@@ -219,6 +219,25 @@ fn a_gate_whose_patch_fails_delays_no_other() {
 }
 
 #[test]
+fn a_gate_whose_patch_is_refused_is_tried_less_and_less_often() {
+    let mut stage = Stage::ready(&Settings::default());
+    let times = Rc::new(RefCell::new(0));
+    let count = Rc::clone(&times);
+    stage.meddle = Some(Box::new(move |effect| match &effect.action {
+        Action::Kubernetes(Request::PatchGate { .. }) => {
+            *count.borrow_mut() += 1;
+            Some(Outcome::Kubernetes(Err(Denial::Forbidden("policy".to_owned()))))
+        }
+        _ => None,
+    }));
+    stage.health_delay = seconds(0);
+    stage.add_pod("a", "10.0.0.1");
+    stage.run(seconds(120));
+    // After 1, 2, 4 and so on to 60 seconds.
+    assert!((5..=9).contains(&*times.borrow()), "{}", times.borrow());
+}
+
+#[test]
 fn a_group_that_is_gone_lets_its_binding_go_after_two_answers_and_no_sooner() {
     let mut stage = Stage::ready(&Settings::default());
     stage.add_pod("a", "10.0.0.1");

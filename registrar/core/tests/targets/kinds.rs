@@ -95,6 +95,11 @@ fn a_node_without_an_instance_harms_nobody_else() {
     node(&mut stage, "e", |_| {});
     stage.run(seconds(5));
     assert_eq!(stage.registered().len(), 5);
+    for name in ["a", "b", "c", "d", "e"] {
+        node(&mut stage, name, |node| node.cordoned = true);
+    }
+    stage.run(seconds(60));
+    assert_eq!(stage.registered().len(), 5, "there is no other that could serve");
 }
 
 #[test]
@@ -240,6 +245,22 @@ fn a_group_whose_tags_do_not_allow_the_namespace_gets_no_target_where_that_is_en
         let warned = tag.is_none_or(|(_, value)| value == "other") && isolation != Isolation::Off;
         assert_eq!(!stage.events("NotAuthorised").is_empty(), warned, "{isolation:?} {tag:?}");
     }
+}
+
+#[test]
+fn a_group_whose_tags_do_not_allow_the_namespace_loses_no_target_where_that_is_enforced() {
+    let mut stage = Stage::new(&Settings { isolation: Isolation::Enforce, ..Settings::default() });
+    stage.furnish();
+    stage.group().tags.insert("elbv2.k8s.aws/namespaces".to_owned(), "other".to_owned());
+    for id in ["10.5.5.5", "10.5.5.6"] {
+        let foreign = Place { since: seconds(0), draining: false, zone: None };
+        stage.group().targets.insert((id.to_owned(), 8080), foreign);
+    }
+    stage.list_all();
+    stage.lead();
+    stage.add_pod("a", "10.0.0.1");
+    stage.run(seconds(60));
+    assert_eq!(stage.registered(), ["10.5.5.5", "10.5.5.6"]);
 }
 
 #[test]
