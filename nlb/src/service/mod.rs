@@ -188,3 +188,28 @@ impl<'a> Context<'a> {
         self.spec.ip_families.iter().flatten().any(|family| family == "IPv6")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ranges_of_the_spec_that_nobody_reads_refuse_nothing_whatever_family_they_are_of() {
+        let with = |annotations: serde_json::Value| -> Service {
+            serde_json::from_value(json!({
+                "metadata": {"namespace": "shop", "name": "web", "annotations": annotations},
+                "spec": {
+                    "type": "LoadBalancer", "loadBalancerClass": "service.k8s.aws/nlb",
+                    "ports": [{"name": "http", "port": 80}], "loadBalancerSourceRanges": ["0.0.0.0/0", "::/0"],
+                },
+            }))
+            .unwrap()
+        };
+        let groups = json!({"service.beta.kubernetes.io/aws-load-balancer-security-groups": "sg-0123abcd"});
+        let settings = ModelSettings::default();
+        assert!(read(&with(groups), &settings).accepted().is_ok());
+        assert!(read(&with(json!({})), &settings).accepted().is_err(), "they are read");
+    }
+}
