@@ -11,6 +11,7 @@ use nlb::{
 use super::{
     Inputs, Intent, Observed,
     network::{in_vpc, tagged},
+    placement::may_be_replaced,
     plan,
 };
 use crate::aws::{
@@ -93,8 +94,7 @@ impl<'a> Survey<'a> {
         }
         let wanted = inputs.spec.scheme.as_str();
         // One that takes the place of another is the one to go on with, once it is there.
-        let given_up = |found: &LoadBalancer| inputs.spec.allow_replacement.as_ref() == Some(&found.name);
-        ours.sort_by_key(|found| (found.scheme != wanted, given_up(found)));
+        ours.sort_by_key(|found| (found.scheme != wanted, may_be_replaced(inputs, found)));
         if !ours.is_empty() {
             self.load_balancer = Some(ours.remove(0));
         }

@@ -72,17 +72,12 @@ pub(super) const REMOVE: Operation = Operation {
         let key = model.listener_key(input.need("ListenerArn"))?;
         let removed = read(input)?;
         let Some(listener) = model.listeners.get_mut(key) else { return Err(Noun::Listener.missing()) };
-        let mut others = listener.certificates.split_off(listener.certificates.len().min(1));
-        let is_other = |arn: &String| others.contains(arn);
-        let refused =
-            listener.certificates.first().is_some_and(|default| removed.contains(default) && !is_other(default));
-        if !refused {
-            others.retain(|arn| !removed.contains(arn));
-        }
-        listener.certificates.append(&mut others);
-        if refused {
+        let Some((default, others)) = listener.certificates.split_first() else { return Ok(Value::empty()) };
+        if removed.contains(default) && !others.contains(default) {
             return Code::OperationNotPermitted.refuse("The default certificate cannot be removed");
         }
+        let left = others.iter().filter(|arn| !removed.contains(arn));
+        listener.certificates = std::iter::once(default).chain(left).cloned().collect();
         Ok(Value::empty())
     },
 };
